@@ -1,0 +1,190 @@
+/* mogemma.h: the whole border between the Mojo kernels and whoever calls them.
+ *
+ * Rules that hold for every function
+ *   - The library allocates nothing and keeps no global state. The caller asks how many bytes something needs, gives
+ *     zeroed memory on a 64-byte boundary, keeps it until it is closed, and frees it.
+ *   - Pointers in a struct are borrowed for as long as the struct is in use; nothing is copied, nothing is written
+ *     through a const pointer.
+ *   - Functions return MOGEMMA_OK or another status below; those that return a size return the negated status instead.
+ *   - One engine serves one call at a time; different engines are independent. All functions may be called from any
+ *     thread of the process that opened the engine (never from a forked child: its worker threads are not there).
+ *   - An architecture is nothing but the numbers in these structs: no function asks which Gemma it runs.
+ *
+ * The file is plain C declarations, so that cffi can read it as it is once the preprocessor lines are dropped.
+ */
+#ifndef MOGEMMA_H
+#define MOGEMMA_H
+#include <stdint.h>
+
+/* Raised whenever a struct or a function here changes. */
+#define MOGEMMA_ABI_VERSION 1
+
+/* --- status ------------------------------------------------------------------------------------------------------ */
+#define MOGEMMA_OK 0
+#define MOGEMMA_BAD_ARGUMENT 1    /* a size, a flag or a pointer outside its range */
+#define MOGEMMA_BAD_MODEL 2       /* mogemma_model: a shape that does not fit the others, or a missing weight */
+#define MOGEMMA_BAD_FORMAT 3      /* a weight format this library does not know, or a row that is not whole blocks */
+#define MOGEMMA_BAD_TOKEN 4       /* a token id outside 0 .. vocab_size - 1; nothing was computed */
+#define MOGEMMA_CONTEXT_FULL 5    /* position + n_tokens passes n_context; nothing was computed */
+#define MOGEMMA_CANCELLED 6       /* *cancel became non-zero; the cache holds what it held, from position on it is undefined */
+#define MOGEMMA_NO_THREADS 7      /* the system gave no worker thread */
+#define MOGEMMA_NOT_FINITE 8      /* a logit or an embedding came out as NaN or infinite: damaged weights */
+
+/* --- weights ----------------------------------------------------------------------------------------------------- */
+/* Formats carry the numbers that GGUF gives them (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). */
+#define MOGEMMA_F32 0
+#define MOGEMMA_F16 1
+#define MOGEMMA_Q4_0 2
+#define MOGEMMA_Q4_1 3
+#define MOGEMMA_Q5_0 6
+#define MOGEMMA_Q5_1 7
+#define MOGEMMA_Q8_0 8
+#define MOGEMMA_Q2_K 10
+#define MOGEMMA_Q3_K 11
+#define MOGEMMA_Q4_K 12
+#define MOGEMMA_Q5_K 13
+#define MOGEMMA_Q6_K 14
+#define MOGEMMA_IQ4_NL 20
+#define MOGEMMA_IQ4_XS 23
+#define MOGEMMA_BF16 30
+#define MOGEMMA_MXFP4 39
+
+/* A matrix as it lies in the file: n_rows rows of n_columns weights, row after row without gaps; a row is whole blocks
+   of its format. Any alignment. data == NULL: there is no such weight. */
+typedef struct {
+    const void *data;
+    int64_t n_rows;
+    int64_t n_columns;
+    int32_t format;
+    int32_t reserved; /* 0 */
+} mogemma_matrix;
+
+/* Rotation frequencies of one kind of layer (RoPE, arXiv:2104.09864): the pair (j, j + n_pairs) of a head turns by
+   position * frequencies[j] radians. Scaling and partial rotation are already in the numbers. */
+typedef struct {
+    const float *frequencies; /* [n_pairs] */
+    int32_t n_pairs;          /* head_dim / 2 of every layer that uses it */
+    int32_t reserved;         /* 0 */
+} mogemma_rope;
+
+/* One layer: norm, attention, norm, residual; norm, gated MLP, norm, residual. Norm weights are what the normed vector
+   is multiplied by (a family that stores weight - 1 has the 1 added by the caller); NULL means that there is no such norm. */
+typedef struct {
+    const float *attention_norm;      /* [hidden_dim], required */
+    const float *q_norm;              /* [head_dim] or NULL */
+    const float *k_norm;              /* [head_dim] or NULL */
+    const float *post_attention_norm; /* [hidden_dim] or NULL */
+    const float *mlp_norm;            /* [hidden_dim], required */
+    const float *post_mlp_norm;       /* [hidden_dim] or NULL */
+    mogemma_matrix q_proj;            /* [n_heads * head_dim, hidden_dim] */
+    mogemma_matrix k_proj;            /* [n_kv_heads * head_dim, hidden_dim] */
+    mogemma_matrix v_proj;            /* [n_kv_heads * head_dim, hidden_dim] */
+    mogemma_matrix o_proj;            /* [hidden_dim, n_heads * head_dim] */
+    mogemma_matrix gate_proj;         /* [mlp_dim, hidden_dim] */
+    mogemma_matrix up_proj;           /* [mlp_dim, hidden_dim] */
+    mogemma_matrix down_proj;         /* [hidden_dim, mlp_dim] */
+    int32_t n_heads;                  /* a multiple of n_kv_heads */
+    int32_t n_kv_heads;
+    int32_t head_dim;                 /* a multiple of 16 */
+    int32_t mlp_dim;
+    int32_t rope;                     /* index into mogemma_model.ropes */
+    int32_t n_before;                 /* keys before a query that it sees, MOGEMMA_ALL for every one */
+    int32_t n_after;                  /* keys after it that it sees; 0 in a causal layer */
+    float attention_scale;            /* scores = scale * (q . k) */
+    float attention_softcap;          /* cap * tanh(score / cap) where > 0 */
+    int32_t reserved;                 /* 0 */
+} mogemma_layer;
+#define MOGEMMA_ALL 2147483647
+
+typedef struct {
+    int32_t n_layers;
+    int32_t n_ropes;
+    int32_t n_dense;          /* matrices between the pooled hidden state and the embedding */
+    int32_t hidden_dim;
+    int32_t vocab_size;
+    float norm_epsilon;
+    float embedding_scale;    /* what a row of token_embedding is multiplied by */
+    float logit_softcap;      /* cap * tanh(logit / cap) where > 0 */
+    const mogemma_layer *layers;
+    const mogemma_rope *ropes;
+    const mogemma_matrix *dense; /* n_dense, each [out, in]; the first takes hidden_dim, the last gives embedding_dim */
+    const float *final_norm;     /* [hidden_dim] */
+    mogemma_matrix token_embedding; /* [vocab_size, hidden_dim] */
+    mogemma_matrix head;            /* [vocab_size, hidden_dim]; the same data as token_embedding when they are tied */
+} mogemma_model;
+
+/* --- engine: a model, its worker threads and the scratch memory of one call --------------------------------------- */
+#define MOGEMMA_INT8 1            /* activations as int8 with a scale per 32 against quantised weights; float32 against others */
+#define MOGEMMA_FLOAT32 2         /* float32 activations against every format: slower, exact to rounding */
+#define MOGEMMA_MAX_THREADS 256
+
+typedef struct {
+    int32_t n_threads;        /* 1 .. MOGEMMA_MAX_THREADS, the calling thread among them */
+    int32_t max_tokens;       /* most tokens in one call of mogemma_forward, all sequences together */
+    int32_t max_outputs;      /* most rows of logits in one such call */
+    int32_t n_context;        /* positions that a cache has room for */
+    int32_t cache_format;     /* of keys and values: MOGEMMA_F32, MOGEMMA_F16 (saturating) or MOGEMMA_BF16 */
+    int32_t arithmetic;       /* MOGEMMA_INT8 or MOGEMMA_FLOAT32 */
+} mogemma_options;
+
+typedef struct mogemma_engine mogemma_engine;
+
+/* MOGEMMA_ABI_VERSION of the library. */
+int32_t mogemma_abi_version(void);
+
+/* sizeof of the structs above in the library: matrix, rope, layer, model, options, sequence, batch; 0 past the last. */
+int64_t mogemma_struct_bytes(int32_t index);
+
+/* Check a model and options; bytes an engine needs, or the negated status. *layer, where not NULL, gets the layer that
+   is at fault, -1 for the model's own fields. */
+int64_t mogemma_engine_bytes(const mogemma_model *model, const mogemma_options *options, int32_t *layer);
+
+/* Lay the engine out in memory and start its threads. The engine is the memory's first byte. */
+int32_t mogemma_engine_open(const mogemma_model *model, const mogemma_options *options, mogemma_engine *memory);
+
+/* Stop the threads; the memory is the caller's again. */
+int32_t mogemma_engine_close(mogemma_engine *engine);
+
+/* Bytes of the KV cache of one sequence under these options, or the negated status. Layers whose window slides keep a
+   ring of n_before + max_tokens positions, so the size is independent of n_context there. */
+int64_t mogemma_cache_bytes(const mogemma_model *model, const mogemma_options *options);
+
+/* --- one forward pass --------------------------------------------------------------------------------------------- */
+typedef struct {
+    void *cache;              /* mogemma_cache_bytes; NULL: keys and values live for this call only, position must be 0 */
+    const int32_t *token_ids; /* [n_tokens] */
+    int32_t n_tokens;         /* at least 1 */
+    int32_t position;         /* tokens of this sequence that the cache holds already */
+    int32_t n_outputs;        /* the last n_outputs tokens get a row of logits; 0: none */
+    int32_t reserved;         /* 0 */
+} mogemma_sequence;
+
+typedef struct {
+    const mogemma_sequence *sequences;
+    int32_t n_sequences;
+    int32_t reserved;         /* 0 */
+    float *logits;            /* [sum of n_outputs, vocab_size]; may be NULL when that sum is 0 */
+    float *hidden;            /* [sum of n_tokens, hidden_dim] after the final norm, or NULL */
+    float *embeddings;        /* [n_sequences, embedding_dim]: mean over the tokens, dense, unit length; or NULL */
+    const int32_t *cancel;    /* looked at once a layer; NULL: cannot be cancelled */
+} mogemma_batch;
+
+/* Run the tokens of all sequences through the model: a prefill chunk, a decode step, or a batch of texts to embed. A
+   token's result depends on its own sequence alone, to the bit: not on the batch, the chunks or the number of threads.
+   A layer with n_after > 0 sees only tokens of the same call, so such a sequence comes whole. */
+int32_t mogemma_forward(mogemma_engine *engine, const mogemma_batch *batch);
+
+/* --- single operations, for sampling and for tests ----------------------------------------------------------------- */
+
+/* The k greatest of n logits, greatest first, equal ones by lower id. MOGEMMA_NOT_FINITE where a NaN or +inf is among
+   the n. */
+int32_t mogemma_top_k(const float *logits, int64_t n, int32_t k, int32_t *ids, float *values);
+
+/* y[n_tokens, n_rows] = x[n_tokens, n_columns] . matrix^T in the engine's arithmetic; n_tokens <= max_tokens, and
+   n_columns no more than the model's widest matrix has. */
+int32_t mogemma_matmul(mogemma_engine *engine, const mogemma_matrix *matrix, const float *x, int32_t n_tokens, float *y);
+
+/* Row `row` of a matrix as float32, values[n_columns]. */
+int32_t mogemma_dequantize(const mogemma_matrix *matrix, int64_t row, float *values);
+
+#endif

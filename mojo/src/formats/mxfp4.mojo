@@ -1,0 +1,48 @@
+"""MXFP4: 32 weights of 4-bit floating point share a power of two (OCP MX)."""
+
+from std.memory import bitcast
+
+from formats.format import WeightFormat
+from formats.rows import Bytes, LANES, Rows, Vector, Words, words
+from formats.tile import SCALED, Kind, store_scale, store_values
+from runtime.views import F32, U8, BytePtr
+
+comptime SHIFTED = SIMD[U8, 16](
+    12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0
+)
+"""Twice the e2m1 values 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives, + 12."""
+
+
+@always_inline
+def power_of_two(exponent: Words) -> Vector:
+    """2 to the power `exponent` - 128; the two least are subnormal."""
+    var normal = (exponent - 1) << 23
+    var subnormal = Words(0x200000) << exponent
+    return bitcast[F32, LANES](exponent.lt(2).select(subnormal, normal))
+
+
+struct MXFP4(WeightFormat):
+    """Block: u8 exponent, 16 bytes of nibbles as in Q4_0.
+
+    `weight = 2 ** (e - 128) * (SHIFTED[nibble] - 12)`.
+    """
+
+    comptime NAME: StaticString = "mxfp4"
+    comptime ID: Int32 = 39
+    comptime BLOCK_WEIGHTS = 32
+    comptime BLOCK_BYTES = 17
+    comptime KIND = SCALED
+    comptime ZERO = 12
+
+    @staticmethod
+    @always_inline
+    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
+        store_scale(tile, power_of_two(words(rows, byte)[0] & 0xFF))
+        var nibbles = words(rows, byte + 1)
+        comptime for g in range(8):
+            var four = (nibbles[g % 4] >> UInt32(4 * (g // 4))) & 0x0F0F0F0F
+            store_values(
+                tile,
+                g,
+                SHIFTED._dynamic_shuffle(bitcast[U8, 4 * LANES](four)),
+            )

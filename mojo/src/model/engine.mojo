@@ -1,0 +1,193 @@
+"""An engine: a model, a team of threads and the scratch memory of a call.
+
+All of it is laid out in memory of the caller's, once, when it is opened.
+"""
+
+from formats import ALL_FORMATS
+from formats.matrix import Matrix
+from model.kv_cache import LayerCache, layer_bytes, n_slots
+from model.spec import INT8, Layer, Model, ModelPtr, Options
+from ops.matmul import SCRATCH_BYTES
+from ops.quantize import BLOCK, quantized_bytes
+from runtime.threads import TeamPtr, Team, team_bytes
+from runtime.views import CACHE_LINE, BytePtr, F32Ptr, I32Ptr, floats, round_up
+
+comptime EnginePtr = Pointer[Engine, MutUntrackedOrigin]
+
+
+@fieldwise_init
+struct Widths(TrivialRegisterPassable):
+    """The greatest sizes among the layers: what scratch memory is made for."""
+
+    var q: Int
+    var kv: Int
+    var mlp: Int
+    var pairs: Int
+    """Rotated pairs of a head."""
+    var dense: Int
+    """Sizes between the dense matrices, hidden_dim among them."""
+    var columns: Int
+    """Columns of any matrix."""
+
+
+def widths_of(model: Model) -> Widths:
+    var d = Int(model.hidden_dim)
+    var w = Widths(0, 0, 0, 0, d, d)
+    for i in range(Int(model.n_layers)):
+        var layer = model.layer(i)[]
+        w.q = max(w.q, layer.q_dim())
+        w.kv = max(w.kv, layer.kv_dim())
+        w.mlp = max(w.mlp, Int(layer.mlp_dim))
+        w.pairs = max(w.pairs, Int(layer.head_dim) // 2)
+    for i in range(Int(model.n_dense)):
+        w.dense = max(
+            w.dense, model.dense.unsafe_value()[unsafe_offset=i].rows()
+        )
+    w.columns = max(max(w.columns, w.dense), max(w.q, w.mlp))
+    return w
+
+
+struct Layout(TrivialRegisterPassable):
+    """Hands out stretches of memory one after another; also counts them."""
+
+    var base: BytePtr
+    var used: Int
+
+    def __init__(out self, base: BytePtr):
+        self.base = base
+        self.used = 0
+
+    def take(mut self, n_bytes: Int) -> BytePtr:
+        """The next `n_bytes`, on a boundary of a cache line."""
+        var place = self.base.unsafe_offset(self.used)
+        self.used += round_up(n_bytes, CACHE_LINE)
+        return place
+
+    def floats(mut self, n: Int) -> F32Ptr:
+        return floats(self.take(4 * n))
+
+    def ints(mut self, n: Int) -> I32Ptr:
+        return self.take(4 * n).unsafe_bitcast[Int32]()
+
+
+@fieldwise_init
+struct Engine(ImplicitlyCopyable):
+    """Where everything lies. T is max_tokens, O is max_outputs."""
+
+    var model: ModelPtr
+    var options: Options
+    var widths: Widths
+    var team: TeamPtr
+    var caches: Pointer[LayerCache, MutUntrackedOrigin]
+    """[n_layers]."""
+    var state: I32Ptr
+    """[1] non-zero once a call is cancelled."""
+    var ids: I32Ptr
+    """[T] token ids of a call."""
+    var positions: I32Ptr
+    """[T] the position of each in its sequence."""
+    var owners: I32Ptr
+    """[T] the sequence of each."""
+    var outputs: I32Ptr
+    """[O] tokens that get logits."""
+    var angles: F32Ptr
+    """[n_ropes, T, 2, pairs] cosines and sines."""
+    var residual: F32Ptr
+    """[T, hidden_dim]."""
+    var normed: F32Ptr
+    """[T, hidden_dim]."""
+    var blocks: BytePtr
+    """[T, columns] the right side of a product as int8 blocks."""
+    var q: F32Ptr
+    """[T, q]."""
+    var k: F32Ptr
+    """[T, kv]."""
+    var v: F32Ptr
+    """[T, kv]."""
+    var attended: F32Ptr
+    """[T, q]."""
+    var gate: F32Ptr
+    """[T, mlp]."""
+    var up: F32Ptr
+    """[T, mlp]."""
+    var branch: F32Ptr
+    """[T, hidden_dim] what attention or MLP add to the residual."""
+    var pooled: F32Ptr
+    """[2, O, dense]."""
+    var scratch: BytePtr
+    """[n_threads, SCRATCH_BYTES]."""
+    var n_bytes: Int
+
+    @always_inline
+    def scratch_of(self, thread: Int) -> BytePtr:
+        return self.scratch.unsafe_offset(thread * SCRATCH_BYTES)
+
+    @always_inline
+    def is_exact(self) -> Bool:
+        return self.options.arithmetic != INT8
+
+    @always_inline
+    def wants_blocks(self, matrix: Matrix) -> Bool:
+        """Whether a product with `matrix` reads activations as int8 blocks."""
+        return not self.is_exact() and is_quantized(matrix.format)
+
+
+def is_quantized(format: Int32) -> Bool:
+    """Whether a format's weights are integers with scales."""
+    comptime for i in range(ALL_FORMATS.length):
+        comptime F = ALL_FORMATS[i]
+        if format == F.ID:
+            return not F.KIND.is_float
+    return False
+
+
+def lay_out(model: ModelPtr, options: Options, memory: BytePtr) -> Engine:
+    """An engine in `memory`; nothing of it is touched, so it also counts."""
+    var w = widths_of(model[])
+    var t = Int(options.max_tokens)
+    var o = Int(options.max_outputs)
+    var d = Int(model[].hidden_dim)
+    var layout = Layout(memory)
+    _ = layout.take(1024)  # the Engine itself
+    var team = layout.take(team_bytes(Int(options.n_threads)))
+    var caches = layout.take(32 * Int(model[].n_layers))
+    var engine = Engine(
+        model=model,
+        options=options,
+        widths=w,
+        team=team.unsafe_bitcast[Team](),
+        caches=caches.unsafe_bitcast[LayerCache](),
+        state=layout.ints(1),
+        ids=layout.ints(t),
+        positions=layout.ints(t),
+        owners=layout.ints(t),
+        outputs=layout.ints(o),
+        angles=layout.floats(2 * Int(model[].n_ropes) * t * w.pairs),
+        residual=layout.floats(t * d),
+        normed=layout.floats(t * d),
+        blocks=layout.take(t * quantized_bytes(round_up(w.columns, BLOCK))),
+        q=layout.floats(t * w.q),
+        k=layout.floats(t * w.kv),
+        v=layout.floats(t * w.kv),
+        attended=layout.floats(t * w.q),
+        gate=layout.floats(t * w.mlp),
+        up=layout.floats(t * w.mlp),
+        branch=layout.floats(t * d),
+        pooled=layout.floats(2 * o * w.dense),
+        scratch=layout.take(Int(options.n_threads) * SCRATCH_BYTES),
+        n_bytes=0,
+    )
+    engine.n_bytes = layout.used
+    return engine
+
+
+def place_caches(engine: Engine):
+    """Write where each layer's keys and values lie in a cache."""
+    var byte = 0
+    for i in range(Int(engine.model[].n_layers)):
+        var layer = engine.model[].layer(i)[]
+        var size = layer_bytes(layer, engine.options)
+        engine.caches[unsafe_offset=i] = LayerCache(
+            byte, byte + size, n_slots(layer, engine.options)
+        )
+        byte += 2 * size

@@ -1,0 +1,233 @@
+"""One forward pass: prefill, decode and embedding are the same steps.
+
+All threads run `forward_job`; the barriers are here and nowhere else. Between
+two of them a phase shares out tokens, heads or rows.
+"""
+
+from std.atomic import Atomic, Ordering
+
+from model.engine import Engine, EnginePtr
+from model.layer import (
+    add_branch,
+    attend_head,
+    gate_token,
+    norm_for_attention,
+    norm_for_mlp,
+    norm_token,
+    place_token,
+    quantize_token,
+    share_attention,
+    share_down,
+    share_gate_and_up,
+    share_output,
+    share_qkv,
+    token_row,
+)
+from model.pool import pool_sequences
+from model.spec import Batch, Layer
+from ops.dequantize import dequantize_row
+from ops.matmul import Activations, Product, share_products
+from ops.rms_norm import rms_norm
+from ops.rope import rope_angles
+from ops.softcap import softcap
+from runtime.threads import Opaque, TeamPtr, erase, team_run
+from runtime.views import F32Ptr
+
+
+@fieldwise_init
+struct Call(ImplicitlyCopyable):
+    """What the threads of one forward pass are given."""
+
+    var engine: EnginePtr
+    var batch: Batch
+    var n_tokens: Int
+    var n_outputs: Int
+
+
+def embed_token(engine: Engine, token: Int, thread: Int):
+    """The scaled embedding of a token, and its angles of rotation."""
+    ref model = engine.model[]
+    var d = Int(model.hidden_dim)
+    var residual = token_row(engine.residual, token, d)
+    dequantize_row(
+        model.token_embedding,
+        Int(engine.ids[unsafe_offset=token]),
+        residual,
+        engine.scratch_of(thread),
+    )
+    for i in range(d):
+        residual[unsafe_offset=i] *= model.embedding_scale
+    var pairs = engine.widths.pairs
+    for i in range(Int(model.n_ropes)):
+        var kind = model.ropes.unsafe_value()[unsafe_offset=i]
+        var n = Int(kind.n_pairs)
+        var cosines = engine.angles.unsafe_offset(
+            (i * Int(engine.options.max_tokens) + token) * 2 * pairs
+        )
+        rope_angles(
+            Int(engine.positions[unsafe_offset=token]),
+            kind.frequencies.unsafe_value(),
+            n,
+            cosines,
+            cosines.unsafe_offset(n),
+        )
+
+
+def note_cancel(call: Call, thread: Int):
+    """One thread looks, so that all see the same after the next barrier."""
+    if thread == 0 and call.batch.cancel:
+        call.engine[].state[] = Atomic[Int32].load[ordering=Ordering.RELAXED](
+            call.batch.cancel.unsafe_value()
+        )
+
+
+def run_layer(call: Call, index: Int, thread: Int):
+    """A layer, from normed residuals to the normed residuals of the next."""
+    ref engine = call.engine[]
+    ref model = engine.model[]
+    var layer = model.layer(index)[]
+    var n = call.n_tokens
+    share_qkv(engine, layer, n, thread)
+    engine.team[].barrier()
+    var token = engine.team[].take()
+    while token < n:
+        place_token(engine, call.batch, layer, index, token)
+        token = engine.team[].take()
+    engine.team[].barrier()
+    share_attention(engine, call.batch, layer, index, n)
+    engine.team[].barrier()
+    if engine.wants_blocks(layer.o_proj):
+        token = engine.team[].take()
+        while token < n:
+            var attended = token_row(engine.attended, token, layer.q_dim())
+            quantize_token(engine, attended, layer.q_dim(), token)
+            token = engine.team[].take()
+        engine.team[].barrier()
+    share_output(engine, layer, n, thread)
+    engine.team[].barrier()
+    token = engine.team[].take()
+    while token < n:
+        norm_for_mlp(engine, layer, token)
+        token = engine.team[].take()
+    engine.team[].barrier()
+    share_gate_and_up(engine, layer, n, thread)
+    engine.team[].barrier()
+    token = engine.team[].take()
+    while token < n:
+        gate_token(engine, layer, token)
+        token = engine.team[].take()
+    engine.team[].barrier()
+    share_down(engine, layer, n, thread)
+    note_cancel(call, thread)
+    engine.team[].barrier()
+    token = engine.team[].take()
+    while token < n:
+        add_branch(engine, token, layer.post_mlp_norm)
+        if index + 1 < Int(model.n_layers):
+            norm_for_attention(engine, model.layer(index + 1)[], token)
+        token = engine.team[].take()
+    engine.team[].barrier()
+
+
+def finish_token(call: Call, token: Int):
+    """The hidden state of a token after the final norm, where asked for."""
+    ref engine = call.engine[]
+    var d = Int(engine.model[].hidden_dim)
+    rms_norm(
+        token_row(call.batch.hidden.unsafe_value(), token, d),
+        token_row(engine.residual, token, d),
+        engine.model[].final_norm.unsafe_value(),
+        d,
+        engine.model[].norm_epsilon,
+    )
+
+
+def gather_outputs(call: Call):
+    """Move the tokens that get logits to the front, normed and quantised."""
+    ref engine = call.engine[]
+    var d = Int(engine.model[].hidden_dim)
+    for i in range(call.n_outputs):
+        var token = Int(engine.outputs[unsafe_offset=i])
+        var normed = token_row(engine.normed, i, d)
+        rms_norm(
+            normed,
+            token_row(engine.residual, token, d),
+            engine.model[].final_norm.unsafe_value(),
+            d,
+            engine.model[].norm_epsilon,
+        )
+        if engine.wants_blocks(engine.model[].head):
+            quantize_token(engine, normed, d, i)
+
+
+def share_logits(call: Call, thread: Int):
+    """Logits of the gathered tokens."""
+    ref engine = call.engine[]
+    var vocab = Int(engine.model[].vocab_size)
+    share_products[1](
+        engine.team,
+        Array[Product, 1](
+            fill=Product(
+                engine.model[].head, call.batch.logits.unsafe_value(), vocab
+            )
+        ),
+        Activations(engine.normed, engine.blocks, call.n_outputs),
+        engine.is_exact(),
+        engine.scratch_of(thread),
+    )
+
+
+def cap_logits(call: Call):
+    """The soft cap of the logits, a row at a time."""
+    ref engine = call.engine[]
+    var vocab = Int(engine.model[].vocab_size)
+    var row = engine.team[].take()
+    while row < call.n_outputs:
+        softcap(
+            token_row(call.batch.logits.unsafe_value(), row, vocab),
+            vocab,
+            engine.model[].logit_softcap,
+        )
+        row = engine.team[].take()
+
+
+def forward_job(context: Opaque, team: TeamPtr, thread: Int):
+    """What each thread does in a forward pass."""
+    var call = context.unsafe_bitcast[Call]()[]
+    ref engine = call.engine[]
+    ref model = engine.model[]
+    var token = team[].take()
+    while token < call.n_tokens:
+        embed_token(engine, token, thread)
+        norm_for_attention(engine, model.layer(0)[], token)
+        token = team[].take()
+    note_cancel(call, thread)
+    team[].barrier()
+    for index in range(Int(model.n_layers)):
+        if engine.state[] != 0:
+            return
+        run_layer(call, index, thread)
+    if call.batch.hidden:
+        token = team[].take()
+        while token < call.n_tokens:
+            finish_token(call, token)
+            token = team[].take()
+        team[].barrier()
+    if call.batch.embeddings:
+        pool_sequences(engine, call.batch, thread)
+    if call.n_outputs > 0:
+        if thread == 0:
+            gather_outputs(call)
+        team[].barrier()
+        share_logits(call, thread)
+        team[].barrier()
+        if model.logit_softcap > 0:
+            cap_logits(call)
+
+
+def run_forward(call: Call):
+    """Run a call whose tokens are laid out in the engine."""
+    call.engine[].state[] = 0
+    var shared = call
+    team_run(call.engine[].team, forward_job, erase(shared))
+    _ = shared

@@ -1,0 +1,130 @@
+"""The structs of mogemma.h, field for field; the header says what they mean."""
+
+from formats.matrix import Matrix
+from runtime.views import BytePtr, F32Ptr, I32Ptr
+
+comptime Weights = Optional[F32Ptr]
+"""Norm weights, or none."""
+
+comptime LayerPtr = Pointer[Layer, MutUntrackedOrigin]
+comptime ModelPtr = Pointer[Model, MutUntrackedOrigin]
+comptime OptionsPtr = Pointer[Options, MutUntrackedOrigin]
+comptime BatchPtr = Pointer[Batch, MutUntrackedOrigin]
+
+comptime ALL = 2147483647
+comptime INT8 = Int32(1)
+comptime FLOAT32 = Int32(2)
+comptime MAX_THREADS = 256
+
+
+@fieldwise_init
+struct Rope(ImplicitlyCopyable):
+    """`mogemma_rope`."""
+
+    var frequencies: Optional[F32Ptr]
+    var n_pairs: Int32
+    var reserved: Int32
+
+
+@fieldwise_init
+struct Layer(ImplicitlyCopyable):
+    """`mogemma_layer`."""
+
+    var attention_norm: Weights
+    var q_norm: Weights
+    var k_norm: Weights
+    var post_attention_norm: Weights
+    var mlp_norm: Weights
+    var post_mlp_norm: Weights
+    var q_proj: Matrix
+    var k_proj: Matrix
+    var v_proj: Matrix
+    var o_proj: Matrix
+    var gate_proj: Matrix
+    var up_proj: Matrix
+    var down_proj: Matrix
+    var n_heads: Int32
+    var n_kv_heads: Int32
+    var head_dim: Int32
+    var mlp_dim: Int32
+    var rope: Int32
+    var n_before: Int32
+    var n_after: Int32
+    var attention_scale: Float32
+    var attention_softcap: Float32
+    var reserved: Int32
+
+    @always_inline
+    def q_dim(self) -> Int:
+        """Size of all query heads together."""
+        return Int(self.n_heads) * Int(self.head_dim)
+
+    @always_inline
+    def kv_dim(self) -> Int:
+        """Size of all key heads together, and of all value heads."""
+        return Int(self.n_kv_heads) * Int(self.head_dim)
+
+
+@fieldwise_init
+struct Model(ImplicitlyCopyable):
+    """`mogemma_model`."""
+
+    var n_layers: Int32
+    var n_ropes: Int32
+    var n_dense: Int32
+    var hidden_dim: Int32
+    var vocab_size: Int32
+    var norm_epsilon: Float32
+    var embedding_scale: Float32
+    var logit_softcap: Float32
+    var layers: Optional[LayerPtr]
+    var ropes: Optional[Pointer[Rope, MutUntrackedOrigin]]
+    var dense: Optional[Pointer[Matrix, MutUntrackedOrigin]]
+    var final_norm: Weights
+    var token_embedding: Matrix
+    var head: Matrix
+
+    @always_inline
+    def layer(self, index: Int) -> LayerPtr:
+        return self.layers.unsafe_value().unsafe_offset(index)
+
+
+@fieldwise_init
+struct Options(TrivialRegisterPassable):
+    """`mogemma_options`."""
+
+    var n_threads: Int32
+    var max_tokens: Int32
+    var max_outputs: Int32
+    var n_context: Int32
+    var cache_format: Int32
+    var arithmetic: Int32
+
+
+@fieldwise_init
+struct Sequence(ImplicitlyCopyable):
+    """`mogemma_sequence`."""
+
+    var cache: Optional[BytePtr]
+    var token_ids: Optional[I32Ptr]
+    var n_tokens: Int32
+    var position: Int32
+    var n_outputs: Int32
+    var reserved: Int32
+
+
+@fieldwise_init
+struct Batch(ImplicitlyCopyable):
+    """`mogemma_batch`."""
+
+    var sequences: Optional[Pointer[Sequence, MutUntrackedOrigin]]
+    var n_sequences: Int32
+    var reserved: Int32
+    var logits: Optional[F32Ptr]
+    var hidden: Optional[F32Ptr]
+    var embeddings: Optional[F32Ptr]
+    var cancel: Optional[I32Ptr]
+
+    @always_inline
+    def sequence(self, index: Int) -> Sequence:
+        return self.sequences.unsafe_value()[unsafe_offset=index]
