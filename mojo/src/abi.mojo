@@ -47,7 +47,6 @@ from ops.top_k import top_k
 from runtime.threads import (
     Opaque,
     TeamPtr,
-    erase,
     team_run,
     team_start,
     team_stop,
@@ -339,8 +338,9 @@ def mogemma_matmul(
         Product(weights, y.unsafe_value(), weights.rows()),
         Activations(x.unsafe_value(), at.blocks, Int(n_tokens)),
     )
-    team_run(at.team, matmul_job, erase(call))
-    _ = call
+    var shared = at.call.unsafe_bitcast[MatmulCall]()
+    shared.unsafe_write(call.copy())
+    team_run(at.team, matmul_job, shared.unsafe_bitcast[NoneType]())
     return OK
 
 

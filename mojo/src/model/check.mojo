@@ -67,7 +67,18 @@ def check_numbers(layer: Layer, model: Model) -> Bool:
     if layer.n_after < 0 or not within(layer.rope, 0, Int(model.n_ropes) - 1):
         return False
     var rope = model.ropes.unsafe_value()[unsafe_offset=Int(layer.rope)]
-    return Bool(rope.frequencies) and rope.n_pairs * 2 == layer.head_dim
+    return rope.n_pairs * 2 == layer.head_dim
+
+
+def check_ropes(model: Model) -> Bool:
+    """Whether every kind of rotation can be computed, used or not."""
+    for i in range(Int(model.n_ropes)):
+        var rope = model.ropes.unsafe_value()[unsafe_offset=i]
+        if not rope.frequencies or not within(rope.n_pairs, 8, 2048):
+            return False
+        if rope.n_pairs % 8 != 0:
+            return False
+    return True
 
 
 def check_layer(layer: Layer, model: Model) -> Int32:
@@ -121,7 +132,7 @@ def check_model(model: Model, mut layer: Int32) -> Int32:
         return BAD_MODEL
     if not within(model.hidden_dim, 1, MOST) or not model.final_norm:
         return BAD_MODEL
-    if not within(model.vocab_size, 1, MOST):
+    if not within(model.vocab_size, 1, MOST) or not check_ropes(model):
         return BAD_MODEL
     var vocab = Int(model.vocab_size)
     var status = check_matrix(

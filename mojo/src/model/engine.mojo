@@ -12,6 +12,9 @@ from ops.quantize import BLOCK, quantized_bytes
 from runtime.threads import TeamPtr, Team, team_bytes
 from runtime.views import CACHE_LINE, BytePtr, F32Ptr, I32Ptr, floats, round_up
 
+comptime CALL_BYTES = 512
+"""Room for the arguments of a job; they outlive the function that starts it."""
+
 comptime EnginePtr = Pointer[Engine, MutUntrackedOrigin]
 
 
@@ -38,7 +41,9 @@ def widths_of(model: Model) -> Widths:
         w.q = max(w.q, layer.q_dim())
         w.kv = max(w.kv, layer.kv_dim())
         w.mlp = max(w.mlp, Int(layer.mlp_dim))
-        w.pairs = max(w.pairs, Int(layer.head_dim) // 2)
+    for i in range(Int(model.n_ropes)):
+        var rope = model.ropes.unsafe_value()[unsafe_offset=i]
+        w.pairs = max(w.pairs, Int(rope.n_pairs))
     for i in range(Int(model.n_dense)):
         w.dense = max(
             w.dense, model.dense.unsafe_value()[unsafe_offset=i].rows()
@@ -80,6 +85,8 @@ struct Engine(ImplicitlyCopyable):
     var team: TeamPtr
     var caches: Pointer[LayerCache, MutUntrackedOrigin]
     """[n_layers]."""
+    var call: BytePtr
+    """What the threads of the running call are given."""
     var state: I32Ptr
     """[1] non-zero once a call is cancelled."""
     var ids: I32Ptr
@@ -157,6 +164,7 @@ def lay_out(model: ModelPtr, options: Options, memory: BytePtr) -> Engine:
         widths=w,
         team=team.unsafe_bitcast[Team](),
         caches=caches.unsafe_bitcast[LayerCache](),
+        call=layout.take(CALL_BYTES),
         state=layout.ints(1),
         ids=layout.ints(t),
         positions=layout.ints(t),

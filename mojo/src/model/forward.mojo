@@ -30,7 +30,7 @@ from ops.matmul import Activations, Product, share_products
 from ops.rms_norm import rms_norm
 from ops.rope import rope_angles
 from ops.softcap import softcap
-from runtime.threads import Opaque, TeamPtr, erase, team_run
+from runtime.threads import Opaque, TeamPtr, team_run
 from runtime.views import F32Ptr
 
 
@@ -228,6 +228,6 @@ def forward_job(context: Opaque, team: TeamPtr, thread: Int):
 def run_forward(call: Call):
     """Run a call whose tokens are laid out in the engine."""
     call.engine[].state[] = 0
-    var shared = call
-    team_run(call.engine[].team, forward_job, erase(shared))
-    _ = shared
+    var shared = call.engine[].call.unsafe_bitcast[Call]()
+    shared.unsafe_write(call.copy())
+    team_run(call.engine[].team, forward_job, shared.unsafe_bitcast[NoneType]())

@@ -5,11 +5,11 @@ its values, [n_slots, n_kv_heads * head_dim] each. Position p lies in slot
 p mod n_slots. The caller counts the positions; nothing is stored beside them.
 """
 
-from std.utils.numerics import max_finite
+from std.memory import bitcast
 
 from model.spec import ALL, Layer, Model, Options
 from ops.attention import Ring
-from runtime.views import CACHE_LINE, F32, BytePtr, F32Ptr, round_up
+from runtime.views import CACHE_LINE, F32, U16, U32, BytePtr, F32Ptr, round_up
 
 comptime WIDTH = 16
 
@@ -72,7 +72,8 @@ def store[
     """Write n numbers, a multiple of 16, to a slot; float16 saturates.
 
     Values are not normed in every Gemma: what float16 cannot hold becomes its
-    greatest number, never infinity.
+    greatest number, never infinity. Bfloat16 is rounded here, to the nearest or
+    even, since most CPU levels have no instruction for it.
     """
     var to = cache.unsafe_bitcast[Scalar[dtype]]().unsafe_offset(slot * n)
     for i in range(0, n, WIDTH):
@@ -80,4 +81,9 @@ def store[
         comptime if dtype == DType.float16:
             comptime most = Float32(65504)
             v = min(max(v, SIMD[F32, WIDTH](-most)), SIMD[F32, WIDTH](most))
-        to.unsafe_store(i, v.cast[dtype]())
+        comptime if dtype == DType.bfloat16:
+            var bits = bitcast[U32, WIDTH](v)
+            var rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+            to.unsafe_bitcast[UInt16]().unsafe_store(i, rounded.cast[U16]())
+        else:
+            to.unsafe_store(i, v.cast[dtype]())

@@ -32,17 +32,6 @@ comptime LINE = CACHE_LINE // 4
 
 
 @always_inline
-def erase[T: AnyType](ref value: T) -> Opaque:
-    """The address of `value` without its type; the caller keeps it alive."""
-    return (
-        Pointer(to=value)
-        .unsafe_bitcast[NoneType]()
-        .unsafe_mut_cast[True]()
-        .unsafe_origin_cast[MutUntrackedOrigin]()
-    )
-
-
-@always_inline
 def pause():
     """Tell the core that it is spinning."""
     comptime if CompilationTarget.is_x86():
