@@ -146,12 +146,13 @@ int32_t mogemma_engine_open(const mogemma_model *model, const mogemma_options *o
 int32_t mogemma_engine_close(mogemma_engine *engine);
 
 /* Bytes of the KV cache of one sequence under these options, or the negated status. Layers whose window slides keep a
-   ring of n_before + max_tokens positions, so the size is independent of n_context there. */
+   ring of n_before + max_tokens positions (in whole blocks of 32), so the size is independent of n_context there. */
 int64_t mogemma_cache_bytes(const mogemma_model *model, const mogemma_options *options);
 
 /* --- one forward pass --------------------------------------------------------------------------------------------- */
 typedef struct {
-    void *cache;              /* mogemma_cache_bytes; NULL: keys and values live for this call only, position must be 0 */
+    void *cache;              /* mogemma_cache_bytes; NULL: keys and values live for this call only, position must be 0,
+                                 and a batch has at most max_outputs of such sequences */
     const int32_t *token_ids; /* [n_tokens] */
     int32_t n_tokens;         /* at least 1 */
     int32_t position;         /* tokens of this sequence that the cache holds already */

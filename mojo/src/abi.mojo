@@ -35,6 +35,7 @@ from model.spec import (
     Rope,
     Sequence,
 )
+from ops.attention import KEY_BLOCK
 from ops.dequantize import dequantize_row
 from ops.matmul import (
     SCRATCH_BYTES,
@@ -51,7 +52,7 @@ from runtime.threads import (
     team_start,
     team_stop,
 )
-from runtime.views import BytePtr, F32Ptr, I32Ptr
+from runtime.views import BytePtr, F32Ptr, I32Ptr, round_up
 
 comptime ABI_VERSION = Int32(1)
 
@@ -174,12 +175,18 @@ def check_sequence(engine: Engine, sequence: Sequence) -> Int32:
 
 
 def lay_out_tokens(engine: Engine, batch: Batch) -> Int:
-    """Write ids, positions and owners of all tokens; the rows of logits."""
+    """Write where all tokens and sequences are; gives the rows of logits."""
     var token = 0
+    var row = 0
     var n_outputs = 0
     for s in range(Int(batch.n_sequences)):
         var sequence = batch.sequence(s)
         var n = Int(sequence.n_tokens)
+        engine.first_tokens[unsafe_offset=s] = Int32(token)
+        engine.first_rows[unsafe_offset=s] = Int32(row)
+        if not sequence.cache:
+            row += round_up(n, KEY_BLOCK)
+        engine.first_rows[unsafe_offset=s + 1] = Int32(row)
         for i in range(n):
             engine.ids[unsafe_offset=token] = sequence.token_ids.unsafe_value()[
                 unsafe_offset=i
@@ -198,17 +205,20 @@ def check_batch(engine: Engine, batch: Batch) -> Int32:
     if not batch.sequences or batch.n_sequences < 1:
         return BAD_ARGUMENT
     var n_tokens = 0
+    var n_passing = 0
     var n_outputs = 0
     for s in range(Int(batch.n_sequences)):
         var sequence = batch.sequence(s)
         var status = check_sequence(engine, sequence)
         if status != OK:
             return status
+        if not sequence.cache:
+            n_passing += 1
         n_tokens += Int(sequence.n_tokens)
         n_outputs += Int(sequence.n_outputs)
     if n_tokens > Int(engine.options.max_tokens):
         return BAD_ARGUMENT
-    if n_outputs > Int(engine.options.max_outputs):
+    if max(n_outputs, n_passing) > Int(engine.options.max_outputs):
         return BAD_ARGUMENT
     if n_outputs > 0 and not batch.logits:
         return BAD_ARGUMENT

@@ -7,6 +7,7 @@ from formats import ALL_FORMATS
 from formats.matrix import Matrix
 from model.kv_cache import LayerCache, layer_bytes, n_slots
 from model.spec import INT8, Layer, Model, ModelPtr, Options
+from ops.attention import KEY_BLOCK, workspace_bytes
 from ops.matmul import SCRATCH_BYTES
 from ops.quantize import BLOCK, quantized_bytes
 from runtime.threads import TeamPtr, Team, team_bytes
@@ -95,6 +96,10 @@ struct Engine(ImplicitlyCopyable):
     """[T] the position of each in its sequence."""
     var owners: I32Ptr
     """[T] the sequence of each."""
+    var first_tokens: I32Ptr
+    """[T] the first token of each sequence."""
+    var first_rows: I32Ptr
+    """[T + 1] the first row of each sequence in `passing`, and the end."""
     var outputs: I32Ptr
     """[O] tokens that get logits."""
     var angles: F32Ptr
@@ -111,6 +116,8 @@ struct Engine(ImplicitlyCopyable):
     """[T, kv]."""
     var v: F32Ptr
     """[T, kv]."""
+    var passing: BytePtr
+    """[2, T + 32 O, kv] keys and values of sequences without a cache."""
     var attended: F32Ptr
     """[T, q]."""
     var gate: F32Ptr
@@ -123,11 +130,19 @@ struct Engine(ImplicitlyCopyable):
     """[2, O, dense]."""
     var scratch: BytePtr
     """[n_threads, SCRATCH_BYTES]."""
+    var workspace: BytePtr
+    """[n_threads, workspace_bytes]."""
     var n_bytes: Int
 
     @always_inline
     def scratch_of(self, thread: Int) -> BytePtr:
         return self.scratch.unsafe_offset(thread * SCRATCH_BYTES)
+
+    @always_inline
+    def workspace_of(self, thread: Int) -> BytePtr:
+        return self.workspace.unsafe_offset(
+            thread * workspace_bytes(2 * self.widths.pairs)
+        )
 
     @always_inline
     def is_exact(self) -> Bool:
@@ -169,6 +184,8 @@ def lay_out(model: ModelPtr, options: Options, memory: BytePtr) -> Engine:
         ids=layout.ints(t),
         positions=layout.ints(t),
         owners=layout.ints(t),
+        first_tokens=layout.ints(t),
+        first_rows=layout.ints(t + 1),
         outputs=layout.ints(o),
         angles=layout.floats(2 * Int(model[].n_ropes) * t * w.pairs),
         residual=layout.floats(t * d),
@@ -177,12 +194,16 @@ def lay_out(model: ModelPtr, options: Options, memory: BytePtr) -> Engine:
         q=layout.floats(t * w.q),
         k=layout.floats(t * w.kv),
         v=layout.floats(t * w.kv),
+        passing=layout.take(8 * (t + KEY_BLOCK * o) * w.kv),
         attended=layout.floats(t * w.q),
         gate=layout.floats(t * w.mlp),
         up=layout.floats(t * w.mlp),
         branch=layout.floats(t * d),
         pooled=layout.floats(2 * o * w.dense),
         scratch=layout.take(Int(options.n_threads) * SCRATCH_BYTES),
+        workspace=layout.take(
+            Int(options.n_threads) * workspace_bytes(2 * w.pairs)
+        ),
         n_bytes=0,
     )
     engine.n_bytes = layout.used

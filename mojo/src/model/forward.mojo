@@ -9,7 +9,6 @@ from std.atomic import Atomic, Ordering
 from model.engine import Engine, EnginePtr
 from model.layer import (
     add_branch,
-    attend_head,
     gate_token,
     norm_for_attention,
     norm_for_mlp,
@@ -94,7 +93,7 @@ def run_layer(call: Call, index: Int, thread: Int):
         place_token(engine, call.batch, layer, index, token)
         token = engine.team[].take()
     engine.team[].barrier()
-    share_attention(engine, call.batch, layer, index, n)
+    share_attention(engine, call.batch, layer, index, n, thread)
     engine.team[].barrier()
     if engine.wants_blocks(layer.o_proj):
         token = engine.team[].take()

@@ -1,14 +1,16 @@
 """Keys and values of every layer: a ring where the window slides.
 
 A cache is one stretch of the caller's memory: for each layer its keys, then
-its values, [n_slots, n_kv_heads * head_dim] each. Position p lies in slot
-p mod n_slots. The caller counts the positions; nothing is stored beside them.
+its values, each kv head on its own, laid out as `ops/attention.mojo` reads them.
+Position p lies in slot p mod n_slots. The caller counts the positions; nothing
+is stored beside them.
 """
 
 from std.memory import bitcast
 
 from model.spec import ALL, Layer, Model, Options
-from ops.attention import Ring
+from ops.attention import KEY_BLOCK, KeyValues
+from formats.rows import LANES
 from runtime.views import CACHE_LINE, F32, U16, U32, BytePtr, F32Ptr, round_up
 
 comptime WIDTH = 16
@@ -20,10 +22,10 @@ def n_slots(layer: Layer, options: Options) -> Int:
     A sliding layer needs the window before the first token of a call and the
     tokens of that call.
     """
-    var context = Int(options.n_context)
-    if Int(layer.n_before) == ALL:
-        return context
-    return min(context, Int(layer.n_before) + Int(options.max_tokens))
+    var slots = Int(options.n_context)
+    if Int(layer.n_before) != ALL:
+        slots = min(slots, Int(layer.n_before) + Int(options.max_tokens))
+    return round_up(slots, KEY_BLOCK)
 
 
 def element_bytes(options: Options) -> Int:
@@ -54,36 +56,60 @@ struct LayerCache(TrivialRegisterPassable):
     var n_slots: Int
 
     @always_inline
-    def ring[
+    def head[
         dtype: DType
-    ](self, cache: BytePtr, byte: Int, layer: Layer, kv_head: Int) -> Ring[
-        dtype
-    ]:
-        var head = kv_head * Int(layer.head_dim)
-        var base = cache.unsafe_offset(byte).unsafe_bitcast[Scalar[dtype]]()
-        return Ring[dtype](
-            base.unsafe_offset(head), layer.kv_dim(), self.n_slots
+    ](self, cache: BytePtr, head_dim: Int, kv_head: Int) -> KeyValues[dtype]:
+        """Keys and values of one kv head."""
+        var offset = kv_head * self.n_slots * head_dim
+        return KeyValues[dtype](
+            cache.unsafe_offset(self.keys)
+            .unsafe_bitcast[Scalar[dtype]]()
+            .unsafe_offset(offset),
+            cache.unsafe_offset(self.values)
+            .unsafe_bitcast[Scalar[dtype]]()
+            .unsafe_offset(offset),
+            self.n_slots,
         )
 
 
-def store[
-    dtype: DType
-](cache: BytePtr, slot: Int, x: Pointer[Float32, _], n: Int):
-    """Write n numbers, a multiple of 16, to a slot; float16 saturates.
+@always_inline
+def rounded[dtype: DType](v: SIMD[F32, WIDTH]) -> SIMD[dtype, WIDTH]:
+    """Numbers as a cache keeps them; float16 saturates.
 
     Values are not normed in every Gemma: what float16 cannot hold becomes its
     greatest number, never infinity. Bfloat16 is rounded here, to the nearest or
     even, since most CPU levels have no instruction for it.
     """
-    var to = cache.unsafe_bitcast[Scalar[dtype]]().unsafe_offset(slot * n)
-    for i in range(0, n, WIDTH):
-        var v = x.unsafe_load[width=WIDTH](i)
-        comptime if dtype == DType.float16:
-            comptime most = Float32(65504)
-            v = min(max(v, SIMD[F32, WIDTH](-most)), SIMD[F32, WIDTH](most))
-        comptime if dtype == DType.bfloat16:
-            var bits = bitcast[U32, WIDTH](v)
-            var rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-            to.unsafe_bitcast[UInt16]().unsafe_store(i, rounded.cast[U16]())
-        else:
-            to.unsafe_store(i, v.cast[dtype]())
+    comptime if dtype == DType.float16:
+        comptime most = SIMD[F32, WIDTH](65504)
+        return min(max(v, -most), most).cast[dtype]()
+    elif dtype == DType.bfloat16:
+        var bits = bitcast[U32, WIDTH](v)
+        var upper = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        return rebind[SIMD[dtype, WIDTH]](
+            bitcast[DType.bfloat16, WIDTH](upper.cast[U16]())
+        )
+    else:
+        return v.cast[dtype]()
+
+
+def store_key[
+    dtype: DType
+](kv: KeyValues[dtype], slot: Int, key: Pointer[Float32, _], head_dim: Int):
+    """Write a key, [head_dim], across the lanes of its slot's group."""
+    var to = kv.keys.unsafe_offset(
+        slot // LANES * LANES * head_dim + slot % LANES
+    )
+    for d in range(0, head_dim, WIDTH):
+        var v = rounded[dtype](key.unsafe_load[width=WIDTH](d))
+        comptime for i in range(WIDTH):
+            to[unsafe_offset=LANES * (d + i)] = v[i]
+
+
+def store_value[
+    dtype: DType
+](kv: KeyValues[dtype], slot: Int, value: Pointer[Float32, _], head_dim: Int):
+    """Write a value, [head_dim]."""
+    var to = kv.values.unsafe_offset(slot * head_dim)
+    for d in range(0, head_dim, WIDTH):
+        to.unsafe_store(d, rounded[dtype](value.unsafe_load[width=WIDTH](d)))

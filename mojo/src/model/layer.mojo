@@ -5,18 +5,15 @@ Every function here is one phase, run by all threads of the team at once;
 """
 
 from model.engine import Engine
-from model.kv_cache import LayerCache, store
+from model.kv_cache import LayerCache, store_key, store_value
 from model.spec import ALL, Batch, Layer, Weights
-from ops.attention import Ring, attend
+from ops.attention import MAX_QUERIES, Queries, attend
 from ops.geglu import geglu
 from ops.matmul import Activations, Product, share_products
 from ops.quantize import quantize_row, quantized_bytes
 from ops.rms_norm import add, add_rms_norm, rms_norm
 from ops.rope import rope
 from runtime.views import BytePtr, F32Ptr
-
-comptime NO_RING = 1 << 40
-"""Slots of a cache that never wraps: keys that live for one call."""
 
 
 @always_inline
@@ -126,37 +123,149 @@ def place_token(
     norm_and_rope(
         engine, layer, k, Int(layer.n_kv_heads), layer.k_norm, cosines
     )
-    var cache = batch.sequence(Int(engine.owners[unsafe_offset=token])).cache
-    if not cache:
-        return
-    var place = engine.caches[unsafe_offset=index]
-    var slot = Int(engine.positions[unsafe_offset=token]) % place.n_slots
-    var keys = cache.unsafe_value().unsafe_offset(place.keys)
-    var values = cache.unsafe_value().unsafe_offset(place.values)
-    if engine.options.cache_format == 0:
-        store[DType.float32](keys, slot, k, layer.kv_dim())
-        store[DType.float32](values, slot, v, layer.kv_dim())
-    elif engine.options.cache_format == 1:
-        store[DType.float16](keys, slot, k, layer.kv_dim())
-        store[DType.float16](values, slot, v, layer.kv_dim())
+    var home = home_of(engine, batch, layer, index, token)
+    var slot = Int(engine.positions[unsafe_offset=token]) % home.place.n_slots
+    if home.format == 0:
+        store_token[DType.float32](home, layer, slot, k, v)
+    elif home.format == 1:
+        store_token[DType.float16](home, layer, slot, k, v)
     else:
-        store[DType.bfloat16](keys, slot, k, layer.kv_dim())
-        store[DType.bfloat16](values, slot, v, layer.kv_dim())
+        store_token[DType.bfloat16](home, layer, slot, k, v)
 
 
 @fieldwise_init
-struct Sight(TrivialRegisterPassable):
-    """The positions that a query sees, first and last."""
+struct Home(TrivialRegisterPassable):
+    """Where the keys and values of a sequence's layer are kept."""
 
-    var first: Int
-    var last: Int
+    var memory: BytePtr
+    var place: LayerCache
+    var format: Int32
 
 
-@always_inline
-def sight_of(layer: Layer, position: Int, n_positions: Int) -> Sight:
-    """What position sees among `n_positions` that are there by now."""
-    var first = max(0, position - Int(layer.n_before))
-    return Sight(first, min(n_positions - 1, position + Int(layer.n_after)))
+def home_of(
+    engine: Engine, batch: Batch, layer: Layer, index: Int, token: Int
+) -> Home:
+    """The cache of a token's sequence, or the engine's memory for one call."""
+    var sequence = Int(engine.owners[unsafe_offset=token])
+    var cache = batch.sequence(sequence).cache
+    if cache:
+        return Home(
+            cache.unsafe_value(),
+            engine.caches[unsafe_offset=index],
+            engine.options.cache_format,
+        )
+    # Each sequence has rows of its own, for all kv heads in turn.
+    var row_bytes = 4 * layer.kv_dim()
+    var first = Int(engine.first_rows[unsafe_offset=sequence])
+    var n_rows = Int(engine.first_rows[unsafe_offset=sequence + 1]) - first
+    var memory = engine.passing.unsafe_offset(2 * first * row_bytes)
+    return Home(memory, LayerCache(0, n_rows * row_bytes, n_rows), 0)
+
+
+def store_token[
+    dtype: DType
+](home: Home, layer: Layer, slot: Int, k: F32Ptr, v: F32Ptr):
+    """Put away the keys and values of all kv heads of a token."""
+    var dim = Int(layer.head_dim)
+    for h in range(Int(layer.n_kv_heads)):
+        var kv = home.place.head[dtype](home.memory, dim, h)
+        store_key(kv, slot, k.unsafe_offset(h * dim), dim)
+        store_value(kv, slot, v.unsafe_offset(h * dim), dim)
+
+
+def share_attention(
+    engine: Engine,
+    batch: Batch,
+    layer: Layer,
+    index: Int,
+    n_tokens: Int,
+    thread: Int,
+):
+    """Attention of all heads of all tokens.
+
+    A piece of work is a tile: some tokens of one sequence, and heads of one kv
+    head: all of them, unless there are too few tiles for the threads.
+    """
+    var group = Int(layer.n_heads) // Int(layer.n_kv_heads)
+    var heads = min(group, MAX_QUERIES)
+    var tokens = MAX_QUERIES // heads
+    if n_tokens * Int(layer.n_kv_heads) < 2 * engine.team[].n_threads:
+        heads = 1
+    while group % heads != 0:
+        heads -= 1
+    var head_tiles = Int(layer.n_heads) // heads
+    var piece = engine.team[].take()
+    var before = 0
+    for s in range(Int(batch.n_sequences)):
+        var n = Int(batch.sequence(s).n_tokens)
+        var tiles = (n + tokens - 1) // tokens
+        while piece - before < tiles * head_tiles:
+            # Late tiles see most: they come first.
+            var tile = tiles - 1 - (piece - before) // head_tiles
+            var head = (piece - before) % head_tiles * heads
+            attend_tile(
+                engine,
+                batch,
+                layer,
+                index,
+                Tile(s, tile * tokens, tokens, head, heads),
+                thread,
+            )
+            piece = engine.team[].take()
+        before += tiles * head_tiles
+
+
+@fieldwise_init
+struct Tile(TrivialRegisterPassable):
+    """A piece of a layer's attention."""
+
+    var sequence: Int
+    var token: Int
+    """The first, counted from the sequence's first in this call."""
+    var n_tokens: Int
+    """At most; the last tile of a sequence has what is left."""
+    var head: Int
+    var n_heads: Int
+
+
+def attend_tile(
+    engine: Engine,
+    batch: Batch,
+    layer: Layer,
+    index: Int,
+    tile: Tile,
+    thread: Int,
+):
+    """Attention of a tile, wherever its keys and values are."""
+    var sequence = batch.sequence(tile.sequence)
+    var token = Int(engine.first_tokens[unsafe_offset=tile.sequence])
+    token += tile.token
+    var at = token * layer.q_dim() + tile.head * Int(layer.head_dim)
+    var queries = Queries(
+        q=engine.q.unsafe_offset(at),
+        result=engine.attended.unsafe_offset(at),
+        token_stride=layer.q_dim(),
+        n_tokens=min(tile.n_tokens, Int(sequence.n_tokens) - tile.token),
+        n_heads=tile.n_heads,
+        head_dim=Int(layer.head_dim),
+        position=Int(sequence.position) + tile.token,
+        n_before=Int(layer.n_before),
+        n_after=Int(layer.n_after),
+        n_positions=Int(sequence.position) + Int(sequence.n_tokens),
+    )
+    var home = home_of(engine, batch, layer, index, token)
+    if home.format == 0:
+        attend_from[DType.float32](
+            engine, layer, home, queries, tile.head, thread
+        )
+    elif home.format == 1:
+        attend_from[DType.float16](
+            engine, layer, home, queries, tile.head, thread
+        )
+    else:
+        attend_from[DType.bfloat16](
+            engine, layer, home, queries, tile.head, thread
+        )
 
 
 def attend_from[
@@ -164,109 +273,20 @@ def attend_from[
 ](
     engine: Engine,
     layer: Layer,
-    token: Int,
+    home: Home,
+    queries: Queries,
     head: Int,
-    sight: Sight,
-    keys: Ring[dtype],
-    values: Ring[dtype],
+    thread: Int,
 ):
-    """Attention of one query head over keys of this type."""
-    var dim = Int(layer.head_dim)
-    var at = token * layer.q_dim() + head * dim
-    attend[dtype](
-        engine.attended.unsafe_offset(at),
-        engine.q.unsafe_offset(at),
-        keys,
-        values,
-        sight.first,
-        sight.last,
-        dim,
+    """Attention over keys and values of this type."""
+    var kv_head = head // (Int(layer.n_heads) // Int(layer.n_kv_heads))
+    attend(
+        home.place.head[dtype](home.memory, queries.head_dim, kv_head),
+        queries,
         layer.attention_scale,
         layer.attention_softcap,
+        engine.workspace_of(thread),
     )
-
-
-def attend_cached[
-    dtype: DType
-](
-    engine: Engine,
-    layer: Layer,
-    place: LayerCache,
-    cache: BytePtr,
-    token: Int,
-    head: Int,
-    sight: Sight,
-):
-    """Attention over the keys and values of a cache."""
-    var kv_head = head // (Int(layer.n_heads) // Int(layer.n_kv_heads))
-    attend_from[dtype](
-        engine,
-        layer,
-        token,
-        head,
-        sight,
-        place.ring[dtype](cache, place.keys, layer, kv_head),
-        place.ring[dtype](cache, place.values, layer, kv_head),
-    )
-
-
-def attend_head(
-    engine: Engine,
-    batch: Batch,
-    layer: Layer,
-    index: Int,
-    token: Int,
-    head: Int,
-):
-    """Attention of one query head of one token, wherever its keys are."""
-    var sequence = batch.sequence(Int(engine.owners[unsafe_offset=token]))
-    var position = Int(engine.positions[unsafe_offset=token])
-    var n_positions = Int(sequence.position) + Int(sequence.n_tokens)
-    var sight = sight_of(layer, position, n_positions)
-    var place = engine.caches[unsafe_offset=index]
-    if not sequence.cache:
-        # Keys and values of this call, from the sequence's first token on.
-        place = LayerCache(0, 0, NO_RING)
-        var first = (token - position) * layer.kv_dim() * 4
-        var kv_head = head // (Int(layer.n_heads) // Int(layer.n_kv_heads))
-        var k = engine.k.unsafe_bitcast[UInt8]()
-        var v = engine.v.unsafe_bitcast[UInt8]()
-        attend_from[DType.float32](
-            engine,
-            layer,
-            token,
-            head,
-            sight,
-            place.ring[DType.float32](k, first, layer, kv_head),
-            place.ring[DType.float32](v, first, layer, kv_head),
-        )
-        return
-    var cache = sequence.cache.unsafe_value()
-    if engine.options.cache_format == 0:
-        attend_cached[DType.float32](
-            engine, layer, place, cache, token, head, sight
-        )
-    elif engine.options.cache_format == 1:
-        attend_cached[DType.float16](
-            engine, layer, place, cache, token, head, sight
-        )
-    else:
-        attend_cached[DType.bfloat16](
-            engine, layer, place, cache, token, head, sight
-        )
-
-
-def share_attention(
-    engine: Engine, batch: Batch, layer: Layer, index: Int, n_tokens: Int
-):
-    """Attention of all heads of all tokens."""
-    var n_heads = Int(layer.n_heads)
-    var piece = engine.team[].take()
-    while piece < n_tokens * n_heads:
-        attend_head(
-            engine, batch, layer, index, piece // n_heads, piece % n_heads
-        )
-        piece = engine.team[].take()
 
 
 def share_output(engine: Engine, layer: Layer, n_tokens: Int, thread: Int):
