@@ -1,0 +1,65 @@
+# Every command a person types here; CI types the same ones. Works with GNU make 3.81 and later.
+
+PROMPT ?= The most important thing about the sea is
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN = $(UV) run --quiet
+
+.PHONY: help install build smoke test lint format check demo benchmark check-release clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+install: $(UV) ## set up .venv with every package and tool, and compile the kernels
+	@$(UV) sync
+
+build: $(UV) ## build the sdist and the wheel of every package into dist/
+	@rm -rf dist
+	@$(UV) build --quiet --all-packages
+	@ls -l dist/*.whl dist/*.tar.gz
+
+smoke: build ## install the wheel alone into a new environment of every Python found, and run it
+	@$(RUN) python tools/smoke_wheel.py
+
+test: install ## run the tests of every package, each on its own
+	@$(RUN) pytest packages/mogemma
+	@$(RUN) pytest packages/mogemma-bench
+	@$(RUN) pytest packages/mogemma-release
+	@$(RUN) pytest tools
+
+lint: install ## style, types and format of Python and Mojo
+	@$(RUN) ruff check
+	@$(RUN) ruff format --check
+	@$(RUN) mypy packages/mogemma
+	@$(RUN) mypy packages/mogemma-bench
+	@$(RUN) mypy packages/mogemma-release
+	@$(RUN) mypy tools
+	@$(RUN) pyright
+	@$(RUN) mblack --quiet --line-length 80 --check mojo
+
+format: install ## write Python and Mojo in the one format
+	@$(RUN) ruff check --quiet --fix-only
+	@$(RUN) ruff format
+	@$(RUN) mblack --line-length 80 mojo
+
+check: install ## imports go one way
+	@$(RUN) python tools/check_imports.py
+
+demo: install ## fetch Gemma 3 270M (253 MB, once) and let it continue PROMPT
+	@model=$$($(RUN) python tools/fetch_models.py gemma-3-270m) && \
+	$(RUN) mogemma generate -m "$$model" --max-tokens 64 "$(PROMPT)"
+
+benchmark: install ## measure generation and embedding on real models
+	@$(UV) run --package mogemma-bench --extra models bench --mode generation
+	@$(UV) run --package mogemma-bench --extra models bench --mode embedding
+
+check-release: lint check test ## everything that must pass before a release
+
+clean: ## remove what the commands above made, but no model
+	@rm -rf .venv .uv dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf packages/*/build packages/*/src/*.egg-info packages/mogemma/src/mogemma/_kernel
+	@find packages tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.uv/bin/uv:
+	@python3 -m venv .uv
+	@.uv/bin/pip install --quiet --disable-pip-version-check uv

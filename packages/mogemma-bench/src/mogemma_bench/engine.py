@@ -1,0 +1,79 @@
+"""What can be measured: the little that every workload asks of an engine, whichever library is behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a loaded model says about itself.
+
+    Attributes:
+        format: How its weights are stored, such as "Q4_K_M".
+        context: Most tokens of one sequence.
+        threads: Threads that compute.
+        cpu_level: Instructions that the kernels use, such as "x86-64-v3".
+        layer_bytes: Weights that every forward pass reads: all layers, and the dense heads of an embedding model.
+        head_bytes: Weights that it reads besides to get logits: the output head, though it is the token embeddings too.
+    """
+
+    family: str
+    format: str
+    context: int
+    threads: int
+    cpu_level: str
+    layer_bytes: int
+    head_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Counts and times of one request, by the engine's own clock.
+
+    Attributes:
+        prompt_tokens: BOS included.
+        cached_tokens: Those that the engine still had from an earlier request, and did not compute.
+        new_tokens: The first comes out of the prefill, each further one out of a decode step.
+        prefill_seconds: Forward passes over the rest of the prompt.
+        decode_seconds: From the first new token to the last.
+        first_token_seconds: From the call, with tokenising and sampling, to the first new token.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    new_tokens: int
+    prefill_seconds: float
+    decode_seconds: float
+    first_token_seconds: float
+
+
+class Engine(Protocol):
+    """A loaded model."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens that the engine makes of a text, with those it puts before and behind."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Generator(Engine, Protocol):
+    """A model that writes text."""
+
+    def generate(self, prompt: str, n_new_tokens: int) -> Generated:
+        """Continue a prompt greedily by exactly that many tokens, whatever they are: no stop token ends it."""
+        ...
+
+
+class Embedder(Engine, Protocol):
+    """A model that turns texts into vectors."""
+
+    def embed(self, texts: Sequence[str]) -> None:
+        """Embed the texts as one call, to the end; the vectors are dropped."""
+        ...

@@ -1,0 +1,86 @@
+"""mogemma as an engine to measure: the only file here that imports it, and only its public names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mogemma import ConfigError, ContextFullError, EmbeddingModel, MogemmaError, SyncGemmaModel
+
+from .engine import Facts, Generated
+from .errors import BenchError, OptionError
+
+
+class MogemmaGenerator:
+    """A Gemma that writes text."""
+
+    def __init__(self, path: Path, *, context: int, threads: int | None) -> None:
+        """`context` is what one request needs; None as `threads` leaves the choice to mogemma."""
+        with _as_bench_errors():
+            self._model = SyncGemmaModel(str(path), context=context, threads=threads)
+        self.facts = _facts(self._model)
+
+    def count_tokens(self, text: str) -> int:
+        with _as_bench_errors():
+            return len(self._model.tokenizer.encode(text))
+
+    def generate(self, prompt: str, n_new_tokens: int) -> Generated:
+        with _as_bench_errors():
+            done = self._model.complete(prompt, max_tokens=n_new_tokens, temperature=0.0, stop_ids=())
+        return Generated(
+            prompt_tokens=done.usage.prompt_tokens,
+            cached_tokens=done.usage.cached_tokens,
+            new_tokens=done.usage.completion_tokens,
+            prefill_seconds=done.timings.prefill_seconds,
+            decode_seconds=done.timings.decode_seconds,
+            first_token_seconds=done.timings.time_to_first_token,
+        )
+
+    def close(self) -> None:
+        self._model.close()
+
+
+class MogemmaEmbedder:
+    """EmbeddingGemma, or any Gemma by the mean of its last hidden states."""
+
+    def __init__(self, path: Path, *, threads: int | None) -> None:
+        """None as `threads` leaves the choice to mogemma."""
+        with _as_bench_errors():
+            self._model = EmbeddingModel(str(path), threads=threads)
+        self.facts = _facts(self._model)
+
+    def count_tokens(self, text: str) -> int:
+        with _as_bench_errors():
+            return len(self._model.tokenizer.encode(text))
+
+    def embed(self, texts: Sequence[str]) -> None:
+        with _as_bench_errors():
+            self._model.embed(list(texts))
+
+    def close(self) -> None:
+        self._model.close()
+
+
+def _facts(model: SyncGemmaModel | EmbeddingModel) -> Facts:
+    info = model.info
+    return Facts(
+        family=info.family,
+        format=info.format,
+        context=info.context,
+        threads=info.threads,
+        cpu_level=info.level,
+        layer_bytes=info.layer_bytes,
+        head_bytes=info.head_bytes,
+    )
+
+
+@contextmanager
+def _as_bench_errors() -> Iterator[None]:
+    """mogemma's errors are whole sentences already; what is left is whether an option or the model is at fault."""
+    try:
+        yield
+    except (ConfigError, ContextFullError) as error:
+        raise OptionError(str(error)) from error
+    except MogemmaError as error:
+        raise BenchError(str(error)) from error

@@ -1,0 +1,1 @@
+"""What is measured, one piece of work per file."""

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mogemma_bench.engine import Facts, Generated
+
+FACTS = Facts(
+    family="gemma3",
+    format="Q8_0",
+    context=64,
+    threads=1,
+    cpu_level="x86_64_v3",
+    layer_bytes=75_000_000,
+    head_bytes=178_000_000,
+)
+
+
+@dataclass
+class FakeEngine:
+    """Counts a token for every four characters and takes its time; what it was asked for is kept.
+
+    Attributes:
+        lie: Changes what a request claims of itself.
+    """
+
+    facts: Facts = FACTS
+    lie: dict[str, Any] = field(default_factory=dict)
+    prompts: list[str] = field(default_factory=list)
+    batches: list[Sequence[str]] = field(default_factory=list)
+    is_open: bool = True
+
+    def count_tokens(self, text: str) -> int:
+        return 1 + len(text) // 4
+
+    def generate(self, prompt: str, n_new_tokens: int) -> Generated:
+        self.prompts.append(prompt)
+        start = time.perf_counter()
+        time.sleep(0.001)
+        half = (time.perf_counter() - start) / 2
+        honest = Generated(
+            prompt_tokens=self.count_tokens(prompt),
+            cached_tokens=0,
+            new_tokens=n_new_tokens,
+            prefill_seconds=half,
+            decode_seconds=half if n_new_tokens > 1 else 0.0,
+            first_token_seconds=half,
+        )
+        return replace(honest, **self.lie)
+
+    def embed(self, texts: Sequence[str]) -> None:
+        self.batches.append(texts)
+        time.sleep(0.001)
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A file that a model could be; the fake engine never reads it."""
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(b"GGUF, says the file")
+    return path
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def tell(told: list[str]) -> Callable[[str], None]:
+    return told.append

@@ -1,0 +1,417 @@
+"""The border to the Mojo kernels, and the only file that says cffi.
+
+    mogemma.h ── read by cffi ──> structs filled from plain mappings ── forward() ──> numpy arrays
+                                                              a status ──> an exception
+
+The library allocates nothing: all memory that it works in is mapped here, so that pages which are never touched cost
+nothing and all of it goes back to the system in `close`.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cffi
+import numpy as np
+
+from .cpu import instruction_flags
+from .errors import (
+    CancelledError,
+    ConfigError,
+    KernelError,
+    ModelClosedError,
+    ModelFormatError,
+    OutOfMemoryError,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEVEL_VARIABLE = "MOGEMMA_CPU_LEVEL"
+
+STRUCTS = ("matrix", "rope", "layer", "model", "options", "sequence", "batch")
+"""In the order in which mogemma_struct_bytes counts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A loaded kernel library."""
+
+    ffi: cffi.FFI
+    lib: Any
+    level: str
+    path: Path
+
+    def status_name(self, status: int) -> str:
+        """The header's name of a status, without its prefix."""
+        names = ("BAD_ARGUMENT", "BAD_MODEL", "BAD_FORMAT", "BAD_TOKEN", "CONTEXT_FULL", "CANCELLED", "NO_THREADS")
+        return {getattr(self.lib, f"MOGEMMA_{name}"): name for name in (*names, "NOT_FINITE")}.get(status, str(status))
+
+
+def kernel_folder() -> Path:
+    """Where the libraries and the header lie in this installation."""
+    return Path(__file__).parent / "_kernel"
+
+
+def declarations(header: str) -> str:
+    """A C header without the preprocessor's conditions, which cffi does not read."""
+    return re.sub(r"^\s*#\s*(ifndef|ifdef|if|endif|include|define\s+MOGEMMA_H)\b.*$", "", header, flags=re.MULTILINE)
+
+
+def runnable_levels(folder: Path | None = None) -> dict[str, Path]:
+    """The libraries that this processor can run, from the plainest to the most capable."""
+    folder = kernel_folder() if folder is None else folder
+    try:
+        levels = json.loads((folder / "levels.json").read_text(encoding="utf-8"))["levels"]
+    except (OSError, ValueError, KeyError) as error:
+        raise KernelError(
+            f"The kernels are missing from {folder} ({error}). Install a wheel of mogemma for this platform, "
+            "or build it: `make install` in a clone of the repository."
+        ) from error
+    flags = instruction_flags()
+    return {level["name"]: folder / level["library"] for level in levels if flags.issuperset(level["needs"])}
+
+
+@lru_cache(maxsize=None)
+def load_kernel(level: str | None = None) -> Kernel:
+    """Load the best library for this processor, or the level named here or in MOGEMMA_CPU_LEVEL.
+
+    Raises:
+        KernelError: There is none that this processor runs, or it does not fit this version of the package.
+    """
+    levels = runnable_levels()
+    wanted = level or os.environ.get(LEVEL_VARIABLE) or next(reversed(levels), "")
+    if wanted not in levels:
+        raise KernelError(
+            f"No kernel {wanted!r} for this processor; it can run: {', '.join(levels) or 'none of those installed'}. "
+            f"Unset {LEVEL_VARIABLE} to take the best of them, or install a wheel for this platform."
+        )
+    ffi = cffi.FFI()
+    ffi.cdef(declarations((kernel_folder() / "mogemma.h").read_text(encoding="utf-8")))
+    try:
+        lib: Any = ffi.dlopen(str(levels[wanted]))
+    except OSError as error:
+        raise KernelError(f"The kernel library cannot be loaded: {error}. Reinstall mogemma.") from error
+    if (found := lib.mogemma_abi_version()) != lib.MOGEMMA_ABI_VERSION:
+        raise KernelError(
+            f"{levels[wanted]} speaks version {found} of mogemma.h, this package {lib.MOGEMMA_ABI_VERSION}. "
+            "Reinstall mogemma."
+        )
+    return Kernel(ffi, lib, wanted, levels[wanted])
+
+
+class Memory:
+    """Zeroed memory of the system's, a whole number of pages; pages never touched are never made."""
+
+    def __init__(self, kernel: Kernel, n_bytes: int, purpose: str) -> None:
+        try:
+            self._map = mmap.mmap(-1, max(n_bytes, 1))
+        except (OSError, ValueError, OverflowError) as error:
+            raise OutOfMemoryError(
+                f"The system gives no {n_bytes / 2**20:,.0f} MB for {purpose} ({error}). "
+                "Load the model with a smaller context, or close other programs."
+            ) from error
+        self._ffi = kernel.ffi
+        self.n_bytes = n_bytes
+        self.pointer = kernel.ffi.from_buffer(self._map, require_writable=True)
+
+    def close(self) -> None:
+        """Give the memory back; the pointer is dead from then on."""
+        if not self._map.closed:
+            self._ffi.release(self.pointer)
+            self._map.close()
+
+
+class Cancel:
+    """A flag that ends a running call; set it from any thread."""
+
+    def __init__(self) -> None:
+        self.flag = load_kernel().ffi.new("int32_t *")
+
+    def set(self) -> None:
+        self.flag[0] = 1
+
+    def is_set(self) -> bool:
+        return bool(self.flag[0])
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRun:
+    """A sequence's part in a forward pass.
+
+    Attributes:
+        token_ids: int32, at least one.
+        cache: Where its keys and values are kept; None: for this call only.
+        position: Tokens that the cache holds already.
+        n_outputs: How many of the last tokens get logits.
+    """
+
+    token_ids: NDArray[np.int32]
+    cache: Memory | None = None
+    position: int = 0
+    n_outputs: int = 0
+
+
+class _Structs:
+    """Fills the header's structs from plain mappings, and keeps what they point to alive."""
+
+    def __init__(self, ffi: cffi.FFI) -> None:
+        self._ffi = ffi
+        self._kept: list[object] = []
+
+    def new(self, struct: str, fields: Mapping[str, Any]) -> Any:
+        """A struct of that name. A mapping is a struct inside it, a list a pointer to structs, a buffer a pointer."""
+        made = self._ffi.new(f"mogemma_{struct} *", self._fields(struct, fields))
+        self._kept.append(made)
+        return made
+
+    def _fields(self, struct: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        types = dict(self._ffi.typeof(f"mogemma_{struct}").fields)
+        return {name: self._value(types[name].type, value) for name, value in fields.items()}
+
+    def _value(self, ctype: Any, value: Any) -> Any:
+        if value is None:
+            return self._ffi.NULL
+        if isinstance(value, Mapping):
+            return self._fields(ctype.cname.removeprefix("mogemma_"), value)
+        if isinstance(value, list):
+            struct = ctype.item.cname.removeprefix("mogemma_")
+            array = self._ffi.new(f"mogemma_{struct}[]", [self._fields(struct, one) for one in value])
+            self._kept.append(array)
+            return array
+        if isinstance(value, (np.ndarray, memoryview)):
+            buffer = self._ffi.from_buffer(value)
+            self._kept.append(buffer)
+            return self._ffi.cast(ctype, buffer)
+        return value
+
+    def release(self) -> None:
+        """Let go of the buffers, so that their files can be unmapped."""
+        for kept in self._kept:
+            if isinstance(kept, self._ffi.CData) and self._ffi.typeof(kept).kind == "array":
+                self._ffi.release(kept)
+        self._kept.clear()
+
+
+class Engine:
+    """A model in the kernels: its numbers, its worker threads and the scratch memory of one call.
+
+    Calls from several threads wait for each other. Not usable in a forked child, where the worker threads are missing.
+    """
+
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        options: Mapping[str, int],
+        *,
+        choices: Mapping[str, str],
+        level: str | None = None,
+    ) -> None:
+        """Check and open.
+
+        Args:
+            model: `mogemma_model` as a mapping from field to value.
+            options: The numbers of `mogemma_options`.
+            choices: Its other fields, by the header's names of their values.
+            level: CPU level of the kernels; default: the best that runs here.
+
+        Raises:
+            ModelFormatError: The numbers of the model do not fit each other.
+            ConfigError: An option is out of range.
+            OutOfMemoryError: There is no memory or no thread to be had.
+        """
+        self.kernel = load_kernel(level)
+        ffi, lib = self.kernel.ffi, self.kernel.lib
+        self._structs = _Structs(ffi)
+        self._model = self._structs.new("model", model)
+        named = {field: getattr(lib, name) for field, name in choices.items()}
+        self._options = self._structs.new("options", {**options, **named})
+        self.vocab_size: int = self._model.vocab_size
+        self.hidden_dim: int = self._model.hidden_dim
+        dense = [self._model.dense[i].n_rows for i in range(self._model.n_dense)]
+        self.embedding_dim: int = dense[-1] if dense else self.hidden_dim
+        self.max_tokens: int = self._options.max_tokens
+        self.max_outputs: int = self._options.max_outputs
+        self.n_threads: int = self._options.n_threads
+        layer = ffi.new("int32_t *")
+        n_bytes = lib.mogemma_engine_bytes(self._model, self._options, layer)
+        if n_bytes < 0:
+            self._refuse(-n_bytes, layer[0])
+        self.cache_bytes: int = lib.mogemma_cache_bytes(self._model, self._options)
+        self._lock = threading.Lock()
+        self._memory = Memory(self.kernel, n_bytes, "the scratch memory of a call")
+        self._engine = ffi.cast("mogemma_engine *", self._memory.pointer)
+        if lib.mogemma_engine_open(self._model, self._options, self._engine):
+            self._memory.close()
+            raise OutOfMemoryError(f"The system gives no {self.n_threads} threads. Load the model with fewer.")
+        self._owner = os.getpid()
+        # Runs once: in close(), when the engine is forgotten, or at exit. The threads must end before their memory does.
+        self._shut = weakref.finalize(self, _shut_engine, lib, self._engine, self._structs, self._memory, self._owner)
+
+    def _refuse(self, status: int, layer: int) -> None:
+        name = self.kernel.status_name(status)
+        if name == "BAD_ARGUMENT":
+            raise ConfigError(f"An option of the engine is out of range: {self._describe_options()}.")
+        where = "its own fields" if layer < 0 else f"layer {layer}"
+        raise ModelFormatError(
+            f"The kernels refuse the model: {name} in {where}. A weight is missing, or of a shape or a format that does "
+            "not fit the others."
+        )
+
+    def _describe_options(self) -> str:
+        names = ("n_threads", "max_tokens", "max_outputs", "n_context", "cache_format", "arithmetic")
+        return ", ".join(f"{name}={getattr(self._options, name)}" for name in names)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the scratch memory; of that only what is used is resident."""
+        return self._memory.n_bytes
+
+    def new_cache(self) -> Memory:
+        """Memory for the keys and values of one sequence."""
+        return Memory(self.kernel, self.cache_bytes, "a KV cache")
+
+    def forward(
+        self,
+        runs: Sequence[SequenceRun],
+        *,
+        logits: NDArray[np.float32] | None = None,
+        hidden: NDArray[np.float32] | None = None,
+        embeddings: NDArray[np.float32] | None = None,
+        cancel: Cancel | None = None,
+    ) -> None:
+        """Run the tokens of all sequences through the model, and write what is asked for into the arrays given.
+
+        Args:
+            runs: Together at most `max_tokens` tokens and `max_outputs` outputs.
+            logits: float32 [sum of n_outputs, vocab_size].
+            hidden: float32 [sum of tokens, hidden_dim], after the final norm.
+            embeddings: float32 [number of runs, embedding_dim], unit length.
+            cancel: Ends the call early.
+
+        Raises:
+            CancelledError: `cancel` was set; what the caches hold from each position on is undefined.
+            ModelFormatError: An embedding is not finite: the weights are damaged.
+            ModelClosedError: The engine was closed, or belongs to the parent of this process.
+        """
+        ffi = self.kernel.ffi
+        ids = [ffi.from_buffer("int32_t[]", run.token_ids) for run in runs]
+        sequences = ffi.new("mogemma_sequence[]", len(runs))
+        for i, run in enumerate(runs):
+            sequence = sequences[i]
+            sequence.cache = ffi.NULL if run.cache is None else run.cache.pointer
+            sequence.token_ids = ids[i]
+            sequence.n_tokens = len(run.token_ids)
+            sequence.position = run.position
+            sequence.n_outputs = run.n_outputs
+        batch = ffi.new("mogemma_batch *")
+        batch.sequences = sequences
+        batch.n_sequences = len(runs)
+        arrays = [self._place(batch, "logits", logits), self._place(batch, "hidden", hidden)]
+        arrays.append(self._place(batch, "embeddings", embeddings))
+        if cancel is not None:
+            batch.cancel = cancel.flag
+        with self._use():
+            status = self.kernel.lib.mogemma_forward(self._engine, batch)
+        del arrays
+        if status:
+            self._raise(status)
+
+    def _place(self, batch: Any, field: str, array: NDArray[np.float32] | None) -> object:
+        if array is None:
+            return None
+        buffer = self.kernel.ffi.from_buffer("float[]", array, require_writable=True)
+        setattr(batch, field, buffer)
+        return buffer
+
+    def _raise(self, status: int) -> None:
+        name = self.kernel.status_name(status)
+        if name == "CANCELLED":
+            raise CancelledError("The call was cancelled; the model can be used again.")
+        if name == "NOT_FINITE":
+            raise ModelFormatError(
+                "The model computed numbers that are not finite: its weights are damaged. Get the file again."
+            )
+        raise KernelError(f"The kernels refuse the call: {name}. Please report this as a bug in mogemma.")
+
+    def matmul(self, matrix: Mapping[str, Any], x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """x [n_tokens, n_columns] times a stored matrix, as the forward pass multiplies: for tests and benchmarks."""
+        ffi, structs = self.kernel.ffi, _Structs(self.kernel.ffi)
+        y = np.empty((len(x), matrix["n_rows"]), np.float32)
+        weights = structs.new("matrix", matrix)
+        arrays = ffi.from_buffer("float[]", x), ffi.from_buffer("float[]", y, require_writable=True)
+        with self._use():
+            status = self.kernel.lib.mogemma_matmul(self._engine, weights, arrays[0], len(x), arrays[1])
+        structs.release()
+        if status:
+            self._raise(status)
+        return y
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        """Keep the engine to oneself, and open."""
+        if os.getpid() != self._owner:
+            raise ModelClosedError(
+                "This model was loaded before a fork, and its threads stayed with the parent. Load it in the child."
+            )
+        with self._lock:
+            if not self._shut.alive:
+                raise ModelClosedError("This model was closed. Load it again.")
+            yield
+
+    def close(self) -> None:
+        """Wait for a running call, stop the threads and give all memory back. Closing twice is harmless."""
+        if os.getpid() == self._owner:
+            with self._lock:
+                self._shut()
+
+
+def _shut_engine(lib: Any, engine: Any, structs: _Structs, memory: Memory, owner: int) -> None:
+    if os.getpid() != owner:  # in a forked child there are no threads to stop
+        return
+    lib.mogemma_engine_close(engine)
+    structs.release()
+    memory.close()
+
+
+def top_k(logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Ids and values of the k greatest of `logits` [vocab_size], greatest first, equal ones by lower id.
+
+    Raises:
+        ModelFormatError: A logit is not finite: the weights are damaged.
+    """
+    kernel = load_kernel()
+    ids, values = np.empty(k, np.int32), np.empty(k, np.float32)
+    buffer = kernel.ffi.from_buffer
+    status = kernel.lib.mogemma_top_k(
+        buffer("float[]", logits), len(logits), k, buffer("int32_t[]", ids), buffer("float[]", values)
+    )
+    if kernel.status_name(status) == "NOT_FINITE":
+        raise ModelFormatError("The model computed logits that are not finite: its weights are damaged.")
+    if status:
+        raise ConfigError(f"top_k must be 1 to {len(logits)}, not {k}.")
+    return ids, values
+
+
+def dequantize(matrix: Mapping[str, Any], row: int, *, level: str | None = None) -> NDArray[np.float32]:
+    """A row of a stored matrix as float32 [n_columns]."""
+    kernel = load_kernel(level)
+    structs = _Structs(kernel.ffi)
+    values = np.empty(matrix["n_columns"], np.float32)
+    buffer = kernel.ffi.from_buffer("float[]", values, require_writable=True)
+    status = kernel.lib.mogemma_dequantize(structs.new("matrix", matrix), row, buffer)
+    structs.release()
+    if status:
+        raise KernelError(f"The kernels refuse the matrix: {kernel.status_name(status)}.")
+    return values

@@ -1,0 +1,105 @@
+"""From a checkpoint to what the kernels take: which family it is, its numbers, its weights by role.
+
+A family is one file here with `MODEL_TYPES`, `GGUF_ARCHITECTURES`, `describe` and `describe_gguf`, and a word in FAMILIES.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelFormatError, UnsupportedModelError
+from . import gemma3
+from .fields import Fields
+from .pooling import dense_heads
+from .weights import Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..checkpoint import Checkpoint
+    from .spec import ModelSpec
+
+FAMILIES = (gemma3,)
+
+HEAD_DIM_STEP = 16
+"""mogemma.h: head_dim is a multiple of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A model as numbers.
+
+    Attributes:
+        spec: Its sizes, layer by layer.
+        struct: `mogemma_model`, as a mapping whose buffers lie in the checkpoint.
+        n_dense: Dense heads that an embedding passes through.
+    """
+
+    spec: ModelSpec
+    struct: Mapping[str, Any]
+    n_dense: int
+
+    @property
+    def layer_bytes(self) -> int:
+        """Size of the matrices that every token is multiplied by, dense heads among them."""
+        matrices = [value for layer in self.struct["layers"] for value in layer.values() if isinstance(value, dict)]
+        return sum(len(matrix["data"]) for matrix in [*matrices, *(self.struct["dense"] or [])])
+
+    @property
+    def head_bytes(self) -> int:
+        """Size of the matrix that gives the logits."""
+        return len(self.struct["head"]["data"])
+
+
+def read_architecture(checkpoint: Checkpoint) -> Architecture:
+    """Describe a checkpoint and find its weights.
+
+    Raises:
+        UnsupportedModelError: No family here is its, or it lacks what its family needs.
+        ModelFormatError: Its configuration is contradictory, or a tensor is missing or of another shape.
+    """
+    spec = read_spec(checkpoint)
+    _check_heads(spec, checkpoint)
+    dense = dense_heads(checkpoint, spec)
+    return Architecture(spec, Weights(checkpoint, spec).struct(dense), len(dense))
+
+
+def read_spec(checkpoint: Checkpoint) -> ModelSpec:
+    """The numbers of a checkpoint; errors as in `read_architecture`."""
+    if checkpoint.kind == "gguf":
+        name = checkpoint.metadata.get("general.architecture")
+        for family in FAMILIES:
+            if isinstance(name, str) and name in family.GGUF_ARCHITECTURES:
+                fields = Fields(checkpoint.metadata, checkpoint.path, f"{name}.")
+                return family.describe_gguf(fields, vocab_size=checkpoint.tensor("token_embd.weight").shape[0])
+        raise _unknown(checkpoint, "GGUF architecture", name, [f.GGUF_ARCHITECTURES for f in FAMILIES])
+    config = checkpoint.config
+    text = config.get("text_config", config)
+    if not isinstance(text, dict):
+        raise UnsupportedModelError(f"{checkpoint.path}: 'text_config' in config.json is no group of fields.")
+    name = text.get("model_type", config.get("model_type"))
+    for family in FAMILIES:
+        if isinstance(name, str) and name in family.MODEL_TYPES:
+            return family.describe(Fields(text, checkpoint.side_file("config.json") or checkpoint.path))
+    raise _unknown(checkpoint, "model type", name, [family.MODEL_TYPES for family in FAMILIES])
+
+
+def _check_heads(spec: ModelSpec, checkpoint: Checkpoint) -> None:
+    """What no shape of a weight would show."""
+    for layer in spec.layers:
+        if layer.head_dim % HEAD_DIM_STEP:
+            raise UnsupportedModelError(
+                f"{checkpoint.path}: heads of {layer.head_dim} numbers (head_dim); the kernels run multiples of "
+                f"{HEAD_DIM_STEP}."
+            )
+        if layer.n_heads % layer.n_kv_heads:
+            raise ModelFormatError(
+                f"{checkpoint.path}: {layer.n_heads} heads cannot share {layer.n_kv_heads} heads of keys and values "
+                "evenly. The configuration is damaged."
+            )
+
+
+def _unknown(checkpoint: Checkpoint, what: str, name: object, known: list[frozenset[str]]) -> UnsupportedModelError:
+    names = ", ".join(sorted(set().union(*known)))
+    return UnsupportedModelError(f"{checkpoint.path}: {what} {name!r:.60} is not one that mogemma runs ({names}).")

@@ -1,0 +1,94 @@
+"""What an architecture is to the kernels: numbers, layer by layer, and no name.
+
+Every family's file turns its configuration into these; `weights.py` joins them with the tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ALL = 2**31 - 1
+"""As `n_before` or `n_after`: every key there is (MOGEMMA_ALL)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary position embedding of one kind of layer (arXiv:2104.09864).
+
+    Attributes:
+        theta: Base of the frequencies.
+        factor: Linear scaling: angles are divided by it.
+    """
+
+    theta: float
+    factor: float = 1.0
+
+    def frequencies(self, head_dim: int) -> NDArray[np.float32]:
+        """theta ** (-2j / head_dim) / factor for each pair j, float32 [head_dim / 2]."""
+        exponents = np.arange(head_dim // 2) * 2.0 / head_dim
+        return (1.0 / self.theta**exponents / self.factor).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """One layer's sizes, and what its attention sees.
+
+    Attributes:
+        n_before: Keys before a query that it sees, `ALL` for every one; W - 1 in a causal window of W.
+        n_after: Keys after it that it sees; 0 in a causal layer.
+        attention_scale: Scores are scale * (q . k).
+        attention_softcap: Scores become cap * tanh(score / cap); 0 for none.
+    """
+
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    mlp_dim: int
+    rope: Rope
+    n_before: int
+    n_after: int
+    attention_scale: float
+    attention_softcap: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A whole model.
+
+    Attributes:
+        family: For people and for what lies above the kernels: turn format, stop tokens.
+        context: Most tokens of a sequence.
+        embedding_scale: What a token's embedding is multiplied by.
+        logit_softcap: Logits become cap * tanh(logit / cap); 0 for none.
+        norms_store_offset: Whether safetensors hold norm weights less 1 (Gemma 1 to 3).
+        has_qk_norms: Whether queries and keys are normed per head.
+        has_post_norms: Whether attention and MLP are normed again before they join the residual.
+    """
+
+    family: str
+    hidden_dim: int
+    vocab_size: int
+    context: int
+    norm_epsilon: float
+    embedding_scale: float
+    layers: tuple[LayerSpec, ...]
+    logit_softcap: float = 0.0
+    norms_store_offset: bool = True
+    has_qk_norms: bool = True
+    has_post_norms: bool = True
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether it generates text; the others only embed."""
+        return all(layer.n_after == 0 for layer in self.layers)
+
+    @property
+    def ropes(self) -> tuple[tuple[Rope, int], ...]:
+        """The kinds of rotation that occur, with their head_dim, in the order of first use."""
+        return tuple(dict.fromkeys((layer.rope, layer.head_dim) for layer in self.layers))

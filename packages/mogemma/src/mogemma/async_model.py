@@ -1,0 +1,190 @@
+"""The same models for asyncio: coroutines and async iterators that never block the event loop.
+
+The work is done by one thread of the model's own, where the kernels release the GIL. It goes step by step, so that
+several texts take turns and nothing is computed before it is asked for. Cancelling a task, or leaving an async iterator,
+ends the forward pass under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ._native import Cancel
+from .model import SyncEmbeddingModel, SyncGemmaModel
+
+if TYPE_CHECKING:
+    import os
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from typing_extensions import Self, Unpack
+
+    from .completion import Completion
+    from .config import EmbeddingConfig, GenerationConfig, SamplingOptions
+    from .generate import Generation
+    from .info import ModelInfo
+    from .model import Messages, Prompt
+    from .tokenizer import Tokenizer
+
+_Model = TypeVar("_Model", SyncGemmaModel, SyncEmbeddingModel)
+_Result = TypeVar("_Result")
+
+
+class _AsyncModel(Generic[_Model]):
+    """A synchronous model and the thread that it works in."""
+
+    def __init__(self, model: _Model) -> None:
+        self._model = model
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mogemma")
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._model.tokenizer
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is and what it costs at this moment."""
+        return self._model.info
+
+    async def count_tokens(self, text: str) -> int:
+        """Tokens of a text as this model would read it, BOS included."""
+        return await self._run(partial(self._model.count_tokens, text))
+
+    async def close(self) -> None:
+        """Wait for a running forward pass, then give all memory back."""
+        await asyncio.get_running_loop().run_in_executor(None, self._model.close)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, work: Callable[[], _Result], cancel: Cancel | None = None) -> _Result:
+        """Do it in the model's thread; a cancelled task sets `cancel` and leaves."""
+        self._model._check_open()  # noqa: SLF001  the other half of the same class
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if cancel is not None:
+                cancel.set()
+            raise
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class AsyncGemmaModel(_AsyncModel[SyncGemmaModel]):
+    """SyncGemmaModel with coroutines; what they take, give and raise is written there."""
+
+    def __init__(self, model: str | os.PathLike[str] | GenerationConfig, **options: Any) -> None:
+        super().__init__(SyncGemmaModel(model, **options))
+
+    @classmethod
+    async def load(cls, model: str | os.PathLike[str] | GenerationConfig, **options: Any) -> Self:
+        """Load without blocking the event loop, which the constructor does for some milliseconds."""
+        return await asyncio.to_thread(cls, model, **options)
+
+    async def generate(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> str:
+        return (await self.complete(prompt, **options)).text
+
+    async def complete(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> Completion:
+        cancel = Cancel()
+        return await self._finish(partial(self._model.generation, prompt, cancel=cancel, **options), cancel)
+
+    async def chat(self, messages: Messages, **options: Unpack[SamplingOptions]) -> Completion:
+        cancel = Cancel()
+        return await self._finish(partial(self._model.chat_generation, messages, cancel=cancel, **options), cancel)
+
+    def generate_stream(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> AsyncIterator[str]:
+        cancel = Cancel()
+        return self._stream(partial(self._model.generation, prompt, cancel=cancel, **options), cancel)
+
+    def chat_stream(self, messages: Messages, **options: Unpack[SamplingOptions]) -> AsyncIterator[str]:
+        cancel = Cancel()
+        return self._stream(partial(self._model.chat_generation, messages, cancel=cancel, **options), cancel)
+
+    async def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        return await self._run(partial(self._model.logits, token_ids))
+
+    async def score(self, text: Prompt) -> NDArray[np.float32]:
+        return await self._run(partial(self._model.score, text))
+
+    async def _finish(self, start: Callable[[], AbstractContextManager[Generation]], cancel: Cancel) -> Completion:
+        def work() -> Completion:
+            with start() as generation:
+                return generation.finish()
+
+        return await self._run(work, cancel)
+
+    async def _stream(
+        self, start: Callable[[], AbstractContextManager[Generation]], cancel: Cancel
+    ) -> AsyncIterator[str]:
+        context = await self._run(start)
+        try:
+            generation = await self._run(context.__enter__)
+            while (step := await self._run(partial(next, generation, None), cancel)) is not None:
+                if step.text:
+                    yield step.text
+        finally:
+            # In the model's thread, behind the step that may still run there; not awaited, for this task may be cancelled.
+            cancel.set()
+            self._thread.submit(context.__exit__, None, None, None)
+
+
+class AsyncEmbeddingModel(_AsyncModel[SyncEmbeddingModel]):
+    """SyncEmbeddingModel with coroutines; what they take, give and raise is written there."""
+
+    def __init__(self, model: str | os.PathLike[str] | EmbeddingConfig, **options: Any) -> None:
+        super().__init__(SyncEmbeddingModel(model, **options))
+
+    @classmethod
+    async def load(cls, model: str | os.PathLike[str] | EmbeddingConfig, **options: Any) -> Self:
+        """Load without blocking the event loop, which the constructor does for some milliseconds."""
+        return await asyncio.to_thread(cls, model, **options)
+
+    @property
+    def dimensions(self) -> int:
+        """Size of a full vector."""
+        return self._model.dimensions
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """The prompts that the model's own files name."""
+        return self._model.prompts
+
+    async def embed(
+        self,
+        texts: str | Sequence[str] | Sequence[Sequence[int]],
+        *,
+        dimensions: int | None = None,
+        prompt: str | None = None,
+    ) -> NDArray[np.float32]:
+        cancel = Cancel()
+        work = partial(self._model.embed, texts, dimensions=dimensions, prompt=prompt, cancel=cancel)
+        return await self._run(work, cancel)
+
+    async def embed_query(
+        self, text: str | Sequence[str], *, dimensions: int | None = None
+    ) -> NDArray[np.float32]:
+        cancel = Cancel()
+        work = partial(self._model.embed_query, text, dimensions=dimensions, cancel=cancel)
+        return await self._run(work, cancel)
+
+    async def embed_documents(
+        self,
+        texts: Sequence[str],
+        *,
+        titles: Sequence[str | None] | None = None,
+        dimensions: int | None = None,
+    ) -> NDArray[np.float32]:
+        cancel = Cancel()
+        work = partial(self._model.embed_documents, texts, titles=titles, dimensions=dimensions, cancel=cancel)
+        return await self._run(work, cancel)

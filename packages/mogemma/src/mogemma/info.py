@@ -1,0 +1,113 @@
+"""What a loaded model is and what it costs: `model.info`, `mogemma info`."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+    from .session import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A loaded model's description; sizes in bytes, counts of tokens.
+
+    Attributes:
+        family: Which Gemma it is.
+        format: How most of its weights are stored.
+        formats: Tensors of each format.
+        context: Tokens that a session holds; `max_context` is the model's limit.
+        embedding_dim: Size of its vectors; `dense_heads` stand before them.
+        level: CPU level of the kernels in use.
+        layer_bytes: Weights that every token is multiplied by, the dense heads of an embedding model among them.
+        head_bytes: Weights that give the logits; 0 for a model that only embeds.
+        kv_cache_bytes: What one session's cache takes when it is full.
+        mapped_bytes: Size of the model's files, which are mapped.
+        resident_bytes: Memory of this process now; `peak_resident_bytes` at most so far.
+    """
+
+    path: str
+    family: str
+    format: str
+    formats: dict[str, int]
+    n_parameters: int
+    n_layers: int
+    hidden_dim: int
+    vocab_size: int
+    context: int
+    max_context: int
+    embedding_dim: int
+    dense_heads: int
+    generates: bool
+    arithmetic: str
+    cache_format: str
+    threads: int
+    level: str
+    layer_bytes: int
+    head_bytes: int
+    kv_cache_bytes: int
+    scratch_bytes: int
+    mapped_bytes: int
+    resident_bytes: int
+    peak_resident_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
+    """What is known of a model at this moment."""
+    tensors = checkpoint.tensors.values()
+    formats: dict[str, int] = {}
+    weights: dict[str, int] = {}
+    for tensor in tensors:
+        name = tensor.type.name
+        formats[name] = formats.get(name, 0) + 1
+        weights[name] = weights.get(name, 0) + tensor.n_weights
+    architecture, engine = runner.architecture, runner.engine
+    spec = architecture.spec
+    return ModelInfo(
+        path=str(checkpoint.path),
+        family=spec.family,
+        format=max(weights, key=weights.__getitem__),
+        formats=dict(sorted(formats.items())),
+        n_parameters=sum(weights.values()),
+        n_layers=len(spec.layers),
+        hidden_dim=spec.hidden_dim,
+        vocab_size=spec.vocab_size,
+        context=runner.context,
+        max_context=spec.context,
+        embedding_dim=engine.embedding_dim,
+        dense_heads=architecture.n_dense,
+        generates=spec.is_causal,
+        arithmetic=runner.arithmetic,
+        cache_format=runner.cache_format,
+        threads=engine.n_threads,
+        level=engine.kernel.level,
+        layer_bytes=architecture.layer_bytes,
+        head_bytes=architecture.head_bytes if spec.is_causal else 0,
+        kv_cache_bytes=engine.cache_bytes,
+        scratch_bytes=engine.n_bytes,
+        mapped_bytes=checkpoint.n_bytes,
+        resident_bytes=_resident_bytes(),
+        peak_resident_bytes=_peak_resident_bytes(),
+    )
+
+
+def _peak_resident_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _resident_bytes() -> int:
+    """Resident memory now; where the system does not tell (macOS), the peak."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return _peak_resident_bytes()
+    return pages * resource.getpagesize()

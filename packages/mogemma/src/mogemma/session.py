@@ -1,0 +1,259 @@
+"""Prefill and decode: a model in the kernels, and one KV cache with its position."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._native import Cancel, Engine, SequenceRun
+from .architectures import read_architecture
+from .cpu import available_cores
+from .errors import ConfigError, ContextFullError, ModelClosedError, TokenizerError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from .checkpoint import Checkpoint
+    from .config import Arithmetic, CacheFormat
+
+PREFILL_CHUNK = 256
+"""Tokens of one prefill call: enough to amortise unpacking weights, few enough to be interrupted soon."""
+
+_ARITHMETIC = {"int8": "MOGEMMA_INT8", "float32": "MOGEMMA_FLOAT32"}
+_CACHE = {"f32": "MOGEMMA_F32", "f16": "MOGEMMA_F16", "bf16": "MOGEMMA_BF16"}
+
+
+class Runner:
+    """A checkpoint that runs: its numbers, its weights and the engine over them. Sessions share it.
+
+    Attributes:
+        context: Positions that a session's cache holds.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        context: int | None = None,
+        threads: int | None = None,
+        arithmetic: Arithmetic = "int8",
+        cache: CacheFormat = "f16",
+        max_tokens: int = PREFILL_CHUNK,
+        max_outputs: int | None = None,
+        most_context: int | None = None,
+        runs_whole: bool = False,
+        level: str | None = None,
+    ) -> None:
+        """Open an engine.
+
+        Args:
+            checkpoint: Stays the caller's, and open for as long as the runner is.
+            context: At most the model's own, which is the default.
+            threads: Default: the cores that this process may use.
+            arithmetic: "int8" quantises activations against quantised weights; "float32" is exact to rounding.
+            cache: Format of keys and values.
+            max_tokens: Most tokens in one forward pass.
+            max_outputs: Most rows of logits or embeddings in one pass; default: as many as tokens.
+            most_context: The default context is no more than this.
+            runs_whole: One pass must take as many tokens as the context holds.
+            level: CPU level of the kernels; default: the best that runs here.
+
+        Raises:
+            ConfigError: An option is out of range.
+            ModelFormatError: The checkpoint contradicts itself.
+            UnsupportedModelError: It holds no model that runs here.
+        """
+        architecture = read_architecture(checkpoint)
+        self.architecture = architecture
+        self.spec = architecture.spec
+        self.context = self._context(context, most_context)
+        max_tokens = max(max_tokens, self.context) if runs_whole else min(max_tokens, self.context)
+        options = {
+            "n_threads": self._threads(threads),
+            "max_tokens": max_tokens,
+            "max_outputs": min(max_outputs or max_tokens, max_tokens),
+            "n_context": self.context,
+        }
+        self.arithmetic: Arithmetic = arithmetic
+        self.cache_format: CacheFormat = cache
+        self.engine = Engine(
+            architecture.struct, options, choices={"arithmetic": _ARITHMETIC[arithmetic], "cache_format": _CACHE[cache]},
+            level=level,
+        )
+
+    def _context(self, wanted: int | None, most: int | None) -> int:
+        if wanted is None:
+            return min(self.spec.context, most or self.spec.context)
+        if not 1 <= wanted <= self.spec.context:
+            raise ConfigError(f"context={wanted} is out of range: this model holds 1 to {self.spec.context} tokens.")
+        return wanted
+
+    def _threads(self, wanted: int | None) -> int:
+        threads = available_cores() if wanted is None else wanted
+        if not 1 <= threads <= 256:
+            raise ConfigError(f"threads={threads} is out of range: 1 to 256, at best the number of cores.")
+        return threads
+
+    def checked_ids(self, token_ids: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
+        """The ids as int32, each of them in the vocabulary.
+
+        Raises:
+            TokenizerError: There is none, or one of them is no token.
+        """
+        ids = np.asarray(token_ids)
+        if ids.ndim != 1 or ids.size == 0 or ids.dtype.kind not in "iu":
+            raise TokenizerError("Token ids must be a sequence of at least one whole number.")
+        if (wrong := ids[(ids < 0) | (ids >= self.spec.vocab_size)]).size:
+            raise TokenizerError(f"Token id {wrong[0]} is out of range: this model has 0 to {self.spec.vocab_size - 1}.")
+        return np.ascontiguousarray(ids, np.int32)
+
+    def close(self) -> None:
+        """Stop the threads and give the memory back; sessions are unusable from then on."""
+        self.engine.close()
+
+
+class Session:
+    """One sequence: its KV cache and the tokens that it holds.
+
+    Attributes:
+        token_ids: What the cache holds, from the first token on.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        if not runner.spec.is_causal:
+            raise UnsupportedModelError(
+                f"This {runner.spec.family} model embeds text and cannot generate. Load it with EmbeddingModel."
+            )
+        self._runner = runner
+        self._cache = runner.engine.new_cache()
+        self._logits = np.empty((1, runner.spec.vocab_size), np.float32)
+        self._is_open = True
+        self._highest = 0
+        self.token_ids: list[int] = []
+
+    @property
+    def position(self) -> int:
+        """Tokens that the cache holds."""
+        return len(self.token_ids)
+
+    @property
+    def context(self) -> int:
+        """Positions that the cache has room for."""
+        return self._runner.context
+
+    def prefill(
+        self,
+        token_ids: Sequence[int],
+        *,
+        cancel: Cancel | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Append tokens, a chunk at a time.
+
+        Args:
+            token_ids: At least one.
+            cancel: Ends the call early; the position is then that of the last whole chunk.
+            on_progress: Called after each chunk with the tokens done and the tokens in all.
+
+        Returns:
+            Logits of the last token, float32 [vocab_size]: the session's own array, overwritten by its next call.
+
+        Raises:
+            ContextFullError: They do not fit; nothing was computed.
+        """
+        ids = self._fitting(token_ids)
+        chunk = self._runner.engine.max_tokens
+        for first in range(0, len(ids), chunk):
+            part = ids[first : first + chunk]
+            is_last = first + len(part) == len(ids)
+            self._append(part, 1 if is_last else 0, self._logits if is_last else None, cancel)
+            if on_progress is not None:
+                on_progress(first + len(part), len(ids))
+        return self._logits[0]
+
+    def decode(self, token_id: int, *, cancel: Cancel | None = None) -> NDArray[np.float32]:
+        """Append one token; the same as `prefill` of it alone."""
+        self._append(self._fitting([token_id]), 1, self._logits, cancel)
+        return self._logits[0]
+
+    def logits(
+        self,
+        token_ids: Sequence[int],
+        *,
+        cancel: Cancel | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Append tokens; logits of every one of them, float32 [n_tokens, vocab_size], the caller's own."""
+        ids = self._fitting(token_ids)
+        logits = np.empty((len(ids), self._runner.spec.vocab_size), np.float32)
+        chunk = min(self._runner.engine.max_tokens, self._runner.engine.max_outputs)
+        for first in range(0, len(ids), chunk):
+            part = ids[first : first + chunk]
+            self._append(part, len(part), logits[first : first + len(part)], cancel)
+            if on_progress is not None:
+                on_progress(first + len(part), len(ids))
+        return logits
+
+    def reuse(self, token_ids: Sequence[int]) -> int:
+        """Keep what the cache has in common with a new sequence, but its last token, and forget the rest.
+
+        Returns:
+            The position from which `token_ids` remains to be prefilled: 0 when nothing could be kept.
+        """
+        n = 0
+        for ours, theirs in zip(self.token_ids, token_ids[:-1], strict=False):
+            if ours != theirs:
+                break
+            n += 1
+        if not self.rewind(n):
+            self.rewind(0)
+        return self.position
+
+    def rewind(self, position: int) -> bool:
+        """Forget the tokens from `position` on, if what every sliding window needs before it is still there.
+
+        Returns:
+            Whether it was done. When not, the session is as it was.
+        """
+        if not 0 <= position <= self.position:
+            return False
+        if position > 0 and any(self._has_lost(layer.n_before, position) for layer in self._runner.spec.layers):
+            return False
+        del self.token_ids[position:]
+        if position == 0:
+            self._highest = 0
+        return True
+
+    def _has_lost(self, n_before: int, position: int) -> bool:
+        """Whether a layer's ring has overwritten a key that the query at `position` sees."""
+        n_slots = n_before + self._runner.engine.max_tokens
+        return n_slots < self.context and max(0, position - n_before) < self._highest - n_slots
+
+    def _fitting(self, token_ids: Sequence[int]) -> NDArray[np.int32]:
+        if not self._is_open:
+            raise ModelClosedError("This session was closed. Open another on the model.")
+        ids = self._runner.checked_ids(token_ids)
+        if self.position + len(ids) > self.context:
+            raise ContextFullError(
+                f"{self.position} tokens are in the context and {len(ids)} more do not fit: it holds {self.context}. "
+                f"Shorten the prompt, or load the model with context={self.position + len(ids)} or more "
+                f"(this model's limit is {self._runner.spec.context})."
+            )
+        return ids
+
+    def _append(
+        self, ids: NDArray[np.int32], n_outputs: int, logits: NDArray[np.float32] | None, cancel: Cancel | None
+    ) -> None:
+        run = SequenceRun(ids, self._cache, self.position, n_outputs)
+        # Even a cancelled call may have written its keys over older ones.
+        self._highest = max(self._highest, self.position + len(ids))
+        self._runner.engine.forward([run], logits=logits, cancel=cancel)
+        self.token_ids.extend(ids.tolist())
+
+    def close(self) -> None:
+        """Give the cache back."""
+        self._is_open = False
+        self._cache.close()

@@ -1,0 +1,116 @@
+"""Changed copies of the tiny checkpoints: another configuration, a tensor that is missing or of another shape."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gguf
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from numpy.typing import NDArray
+
+TINY = Path(__file__).parent / "data" / "tiny"
+GEMMA = TINY / "gemma3-text"
+EMBEDDING_GEMMA = TINY / "embeddinggemma"
+QUANT_ZOO = TINY / "quant-zoo"
+
+Stored = dict[str, tuple[str, tuple[int, ...], bytes]]
+"""Tensors of a safetensors file: type, shape and bytes by name."""
+
+
+def copy_folder(
+    source: Path,
+    target: Path,
+    config: Mapping[str, Any] | None = None,
+    *,
+    leave_out: Collection[str] = (),
+    tensors: Callable[[Stored], Stored] | None = None,
+) -> Path:
+    """A copy of a model folder without its GGUF file.
+
+    Args:
+        config: Fields of config.json to change; None takes one away.
+        leave_out: Names of files or folders in it.
+        tensors: Changes what model.safetensors holds.
+    """
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.gguf", "golden.npz", *leave_out))
+    if config is not None:
+        fields = {**json.loads((source / "config.json").read_bytes()), **config}
+        kept = {key: value for key, value in fields.items() if value is not None}
+        (target / "config.json").write_text(json.dumps(kept), encoding="utf-8")
+    if tensors is not None:
+        write_safetensors(target / "model.safetensors", tensors(read_safetensors(source / "model.safetensors")))
+    return target
+
+
+def read_safetensors(path: Path) -> Stored:
+    data = path.read_bytes()
+    (n_header,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8 : 8 + n_header])
+    header.pop("__metadata__", None)
+    body = memoryview(data)[8 + n_header :]
+    return {
+        name: (entry["dtype"], tuple(entry["shape"]), bytes(body[slice(*entry["data_offsets"])]))
+        for name, entry in header.items()
+    }
+
+
+def write_safetensors(path: Path, tensors: Stored) -> None:
+    header, end = {}, 0
+    for name, (kind, shape, data) in tensors.items():
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + len(data)]}
+        end += len(data)
+    encoded = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(encoded)) + encoded + b"".join(data for *_, data in tensors.values()))
+
+
+def copy_gguf(
+    source: Path,
+    target: Path,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    leave_out: Collection[str] = (),
+    tensors: Mapping[str, NDArray[Any]] | None = None,
+) -> Path:
+    """A copy of a GGUF file.
+
+    Args:
+        metadata: Keys to change; None takes one away.
+        leave_out: Names of tensors, or beginnings of keys when they end in a dot.
+        tensors: Put in place of, or added to, those of the file.
+    """
+    reader = gguf.GGUFReader(source)
+    changes = {} if metadata is None else dict(metadata)
+    architecture = changes.get("general.architecture", reader.fields["general.architecture"].contents())
+    writer = gguf.GGUFWriter(target, "" if architecture is None else str(architecture))
+    writer.kv_data[0].clear()
+    for key, field in reader.fields.items():
+        if key.startswith("GGUF.") or key in changes or any(key.startswith(one) for one in leave_out if one[-1] == "."):
+            continue
+        sub_type = field.types[1] if len(field.types) > 1 else None
+        writer.add_key_value(key, field.contents(), field.types[0], sub_type)
+    for key, value in changes.items():
+        if value is not None:
+            writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value), _item_type(value))
+    added = {} if tensors is None else dict(tensors)
+    for tensor in reader.tensors:
+        if tensor.name not in leave_out and tensor.name not in added:
+            writer.add_tensor(tensor.name, np.asarray(tensor.data), raw_dtype=tensor.tensor_type)
+    for name, array in added.items():
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+def _item_type(value: object) -> Any:
+    return gguf.GGUFValueType.get_type(value[0]) if isinstance(value, list) else None

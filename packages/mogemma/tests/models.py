@@ -1,0 +1,106 @@
+"""Small models of random weights, as mappings of `mogemma_model`'s fields: for tests that need no real Gemma."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from blocks import random_matrix
+
+from mogemma._native import Engine
+from mogemma.checkpoint import TensorType
+
+if TYPE_CHECKING:
+    from blocks import Floats
+
+ALL = 2**31 - 1
+
+OPTIONS = {"n_threads": 1, "max_tokens": 16, "max_outputs": 16, "n_context": 64}
+
+
+def make_engine(
+    model: dict[str, Any] | None = None,
+    *,
+    level: str | None = None,
+    arithmetic: str = "MOGEMMA_FLOAT32",
+    cache_format: str = "MOGEMMA_F32",
+    **options: int,
+) -> Engine:
+    """An engine over `model`, or over `make_model()`; `options` are changes to OPTIONS."""
+    choices = {"arithmetic": arithmetic, "cache_format": cache_format}
+    return Engine(model or make_model(), {**OPTIONS, **options}, choices=choices, level=level)
+
+
+def make_model(
+    *,
+    n_layers: int = 2,
+    hidden_dim: int = 24,
+    vocab_size: int = 50,
+    n_heads: int = 4,
+    n_kv_heads: int = 2,
+    head_dim: int = 16,
+    mlp_dim: int = 40,
+    n_before: int = ALL,
+    n_after: int = 0,
+    attention_softcap: float = 0.0,
+    logit_softcap: float = 0.0,
+    has_inner_norms: bool = True,
+    dense_dims: tuple[int, ...] = (),
+    kind: TensorType = TensorType.F32,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """A model whose every weight matrix is of `kind`."""
+    rng = np.random.default_rng(seed)
+
+    def norm(size: int) -> Floats:
+        return (1 + rng.standard_normal(size) / 8).astype(np.float32)
+
+    def matrix(n_rows: int, n_columns: int) -> dict[str, Any]:
+        made = random_matrix(kind, n_rows, n_columns, seed=int(rng.integers(2**32)))
+        if kind is TensorType.F32:  # about as large as in a trained model
+            made["data"] = (made["data"].view(np.float32) / np.float32(np.sqrt(n_columns))).view(np.uint8)
+        return made
+
+    def layer() -> dict[str, Any]:
+        inner = {"q_norm": head_dim, "k_norm": head_dim, "post_attention_norm": hidden_dim, "post_mlp_norm": hidden_dim}
+        return {
+            "attention_norm": norm(hidden_dim),
+            "mlp_norm": norm(hidden_dim),
+            **{name: norm(size) if has_inner_norms else None for name, size in inner.items()},
+            "q_proj": matrix(n_heads * head_dim, hidden_dim),
+            "k_proj": matrix(n_kv_heads * head_dim, hidden_dim),
+            "v_proj": matrix(n_kv_heads * head_dim, hidden_dim),
+            "o_proj": matrix(hidden_dim, n_heads * head_dim),
+            "gate_proj": matrix(mlp_dim, hidden_dim),
+            "up_proj": matrix(mlp_dim, hidden_dim),
+            "down_proj": matrix(hidden_dim, mlp_dim),
+            "n_heads": n_heads,
+            "n_kv_heads": n_kv_heads,
+            "head_dim": head_dim,
+            "mlp_dim": mlp_dim,
+            "rope": 0,
+            "n_before": n_before,
+            "n_after": n_after,
+            "attention_scale": head_dim**-0.5,
+            "attention_softcap": attention_softcap,
+        }
+
+    embedding = matrix(vocab_size, hidden_dim)
+    sizes = (hidden_dim, *dense_dims)
+    frequencies = (10_000.0 ** (-np.arange(head_dim // 2) * 2 / head_dim)).astype(np.float32)
+    return {
+        "n_layers": n_layers,
+        "n_ropes": 1,
+        "n_dense": len(dense_dims),
+        "hidden_dim": hidden_dim,
+        "vocab_size": vocab_size,
+        "norm_epsilon": 1e-6,
+        "embedding_scale": hidden_dim**0.5,
+        "logit_softcap": logit_softcap,
+        "layers": [layer() for _ in range(n_layers)],
+        "ropes": [{"frequencies": frequencies, "n_pairs": head_dim // 2}],
+        "dense": [matrix(n_out, n_in) for n_in, n_out in zip(sizes, dense_dims)] or None,
+        "final_norm": norm(hidden_dim),
+        "token_embedding": embedding,
+        "head": embedding,
+    }

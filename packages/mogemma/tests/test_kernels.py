@@ -1,0 +1,247 @@
+"""The kernels against plain loops: every weight format, both arithmetics, odd sizes, at every CPU level."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from blocks import FLOATS, QUANTISED, parts_of, random_matrix, weights_of
+from models import make_engine, make_model
+from products import fma, int8_product, quantised
+
+from mogemma._native import Engine, dequantize
+from mogemma.checkpoint import TensorType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from blocks import Floats
+
+ROWS = (1, 3, 15, 16, 17, 31, 32, 33, 65)
+TOKENS = (1, 2, 3, 5, 6, 7, 12, 13, 17)
+MOST_COLUMNS = 1280
+COLUMNS = {1: (1, 7, 31, 32, 40, 640, 770, 1152), 32: (32, 64, 640, 800, 1152), 256: (256, 768, 1280)}
+"""By the weights of a block. A panel of a product is 256 columns of floats, or 768 of quantised weights."""
+
+every_format = pytest.mark.parametrize("kind", list(TensorType), ids=lambda kind: kind.name)
+every_quantised_format = pytest.mark.parametrize("kind", QUANTISED, ids=lambda kind: kind.name)
+
+
+class Engines:
+    """Engines of one level that multiply, opened when they are asked for."""
+
+    def __init__(self, level: str) -> None:
+        self._level = level
+        self._open: dict[tuple[str, int], Engine] = {}
+
+    def __call__(self, arithmetic: str, n_threads: int = 1) -> Engine:
+        key = (arithmetic, n_threads)
+        if key not in self._open:
+            self._open[key] = make_engine(
+                make_model(mlp_dim=MOST_COLUMNS, n_layers=1),
+                level=self._level,
+                arithmetic=f"MOGEMMA_{arithmetic}",
+                n_threads=n_threads,
+                max_tokens=TOKENS[-1],
+            )
+        return self._open[key]
+
+    def close(self) -> None:
+        for engine in self._open.values():
+            engine.close()
+
+
+@pytest.fixture(scope="module")
+def engines(level: str) -> Iterator[Engines]:
+    made = Engines(level)
+    yield made
+    made.close()
+
+
+def activations(n_tokens: int, n_columns: int) -> Floats:
+    """Normal numbers, and one in fifty that stands far out, as in a language model."""
+    rng = np.random.default_rng([n_tokens, n_columns])
+    x = rng.standard_normal((n_tokens, n_columns), np.float32)
+    x[rng.random(x.shape) < 0.02] *= 40
+    return x
+
+
+def first_rows(matrix: dict[str, Any], n_rows: int) -> dict[str, Any]:
+    size = len(bytes(matrix["data"])) // matrix["n_rows"] * n_rows
+    return {**matrix, "n_rows": n_rows, "data": np.frombuffer(bytes(matrix["data"]), np.uint8)[:size].copy()}
+
+
+@lru_cache(maxsize=None)
+def cases(kind: TensorType) -> list[tuple[dict[str, Any], Floats, Floats]]:
+    """For each number of columns: 65 rows, 17 tokens, and the exact product (float64, rounded)."""
+    made = []
+    for n_columns in COLUMNS[kind.block_weights]:
+        matrix = random_matrix(kind, ROWS[-1], n_columns)
+        x = activations(TOKENS[-1], n_columns)
+        made.append((matrix, x, weights_of(matrix)))
+    return made
+
+
+@lru_cache(maxsize=None)
+def int8_results(kind: TensorType) -> list[Floats]:
+    return [int8_product(parts_of(matrix), x) for matrix, x, _ in cases(kind)]
+
+
+@pytest.mark.parametrize("kind", QUANTISED, ids=lambda kind: kind.name)
+def test_a_stored_block_gives_the_weights_that_the_reference_reads(
+    level: str, kind: TensorType, data_path: Path
+) -> None:
+    """The goldens come from the gguf package; blocks.py, which other tests trust, is held to them as well."""
+    with np.load(data_path / "dequant.npz") as goldens:
+        raw, expected = goldens[f"{kind.name}_raw"], goldens[f"{kind.name}_f32"]
+    matrix = {"data": raw, "n_rows": 1, "n_columns": expected.size, "format": int(kind)}
+    assert np.array_equal(dequantize(matrix, 0, level=level), expected[0])
+    assert np.array_equal(weights_of(matrix), expected)
+
+
+@every_format
+def test_every_row_of_every_shape_is_dequantised_exactly(level: str, kind: TensorType) -> None:
+    for n_columns in COLUMNS[kind.block_weights]:
+        matrix = random_matrix(kind, 3, n_columns)
+        rows = [dequantize(matrix, row, level=level) for row in range(3)]
+        assert np.array_equal(rows, weights_of(matrix))
+
+
+@every_format
+def test_any_bytes_are_dequantised_exactly(level: str, kind: TensorType) -> None:
+    """Scales that are huge, subnormal, zero or negative are numbers like others."""
+    matrix = random_matrix(kind, 40, 512, is_wild=True)
+    rows = [dequantize(matrix, row, level=level) for row in range(40)]
+    assert np.array_equal(rows, weights_of(matrix))
+
+
+@every_format
+def test_float32_products_are_exact_to_rounding(engines: Engines, kind: TensorType) -> None:
+    """One rounding of 2**-24 for each column: the error is within n * 2**-24 * sum |w * x|."""
+    engine = engines("FLOAT32")
+    for matrix, x, weights in cases(kind):
+        exact = x.astype(np.float64) @ weights.T.astype(np.float64)
+        bound = (x.shape[1] + 1) * 2.0**-24 * (np.abs(x).astype(np.float64) @ np.abs(weights).T)
+        for n_rows in ROWS:
+            for n_tokens in TOKENS:
+                y = engine.matmul(first_rows(matrix, n_rows), x[:n_tokens])
+                assert np.all(np.abs(y - exact[:n_tokens, :n_rows]) <= bound[:n_tokens, :n_rows])
+
+
+@every_format
+def test_float32_products_add_up_column_by_column(engines: Engines, kind: TensorType) -> None:
+    """The order is fixed, and each step rounds once: so all levels and all groupings give the same bits."""
+    matrix, x, weights = cases(kind)[2]
+    expected = np.zeros((len(x), len(weights)), np.float32)
+    for column in range(x.shape[1]):
+        expected = fma(x[:, column, None], weights[:, column], expected)
+    assert np.array_equal(engines("FLOAT32").matmul(matrix, x), expected)
+
+
+@every_quantised_format
+def test_int8_products_are_the_plain_loop_to_the_bit(engines: Engines, kind: TensorType) -> None:
+    """At every level: however an instruction set takes its dot products, they are exact."""
+    engine = engines("INT8")
+    for (matrix, x, _), expected in zip(cases(kind), int8_results(kind)):
+        for n_rows in ROWS:
+            for n_tokens in TOKENS:
+                y = engine.matmul(first_rows(matrix, n_rows), x[:n_tokens])
+                assert np.array_equal(y, expected[:n_tokens, :n_rows])
+
+
+@every_quantised_format
+def test_int8_activations_cost_at_most_half_a_step_each(engines: Engines, kind: TensorType) -> None:
+    """A step is max |x| / 127 of 32 activations; what the weights do with half of one bounds the error."""
+    for matrix, x, weights in cases(kind):
+        exact = x.astype(np.float64) @ weights.T.astype(np.float64)
+        half_steps = np.repeat(quantised(x)[1], 32, axis=1).astype(np.float64) / 2
+        rounding = x.shape[1] * 2.0**-22 * (np.abs(x).astype(np.float64) @ np.abs(weights).T)
+        bound = half_steps @ np.abs(weights).T * (1 + 1e-5) + rounding
+        assert np.all(np.abs(engines("INT8").matmul(matrix, x) - exact) <= bound)
+
+
+@pytest.mark.parametrize("kind", FLOATS, ids=lambda kind: kind.name)
+def test_float_weights_are_multiplied_in_float32_in_either_arithmetic(engines: Engines, kind: TensorType) -> None:
+    matrix, x, _ = cases(kind)[3]
+    assert np.array_equal(engines("INT8").matmul(matrix, x), engines("FLOAT32").matmul(matrix, x))
+
+
+@every_format
+@pytest.mark.parametrize("arithmetic", ["INT8", "FLOAT32"])
+def test_a_token_gets_the_same_result_alone_as_among_others(
+    engines: Engines, kind: TensorType, arithmetic: str
+) -> None:
+    engine, (matrix, x, _) = engines(arithmetic), cases(kind)[-1]
+    together = engine.matmul(matrix, x)
+    for token in range(len(x)):
+        assert np.array_equal(engine.matmul(matrix, x[token : token + 1])[0], together[token])
+
+
+@every_format
+@pytest.mark.parametrize("arithmetic", ["INT8", "FLOAT32"])
+def test_any_number_of_threads_gives_the_same_bits(engines: Engines, kind: TensorType, arithmetic: str) -> None:
+    matrix, x, _ = cases(kind)[-1]
+    alone = engines(arithmetic, 1).matmul(matrix, x)
+    for n_threads in (2, 3):
+        assert np.array_equal(engines(arithmetic, n_threads).matmul(matrix, x), alone)
+
+
+EXTREMES = {
+    "zeros": lambda x: 0 * x,
+    "negative zeros": lambda x: -0.0 * np.abs(x),
+    "all the same": lambda x: 0 * x + np.float32(0.1),
+    "huge": lambda x: np.sign(x) * np.float32(1e30),
+    "tiny": lambda x: x * np.float32(1e-28),
+    "below the least scale": lambda x: np.clip(x, -1, 1) * np.float32(1e-31),
+    "subnormal": lambda x: x * np.float32(1e-42),
+    "one outlier in each 32": lambda x: np.where(np.arange(x.shape[1]) % 32 == 7, np.float32(1e6), x),
+    "halves between integers": lambda x: np.where(np.arange(x.shape[1]) % 32 == 0, np.float32(127), np.round(x) + 0.5),
+    "ones of either sign": lambda x: np.where(x < 0, np.float32(-1), np.float32(1)),
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+@every_quantised_format
+def test_extreme_activations_are_the_plain_loop_to_the_bit(engines: Engines, kind: TensorType, name: str) -> None:
+    matrix = random_matrix(kind, 33, 512)
+    x = EXTREMES[name](activations(7, 512)).astype(np.float32)
+    assert np.array_equal(engines("INT8").matmul(matrix, x), int8_product(parts_of(matrix), x))
+
+
+@every_quantised_format
+def test_extreme_weights_are_the_plain_loop_to_the_bit(engines: Engines, kind: TensorType) -> None:
+    """Any scale that float16 holds; no intermediate sum saturates where the result does not."""
+    matrix = random_matrix(kind, 33, 512, is_wild=True)
+    x = activations(7, 512)
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = int8_product(parts_of(matrix), x)
+    assert np.array_equal(engines("INT8").matmul(matrix, x), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("byte", [0x80, 0x7F, 0x81])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_greatest_and_least_bytes_do_not_saturate(engines: Engines, byte: int, sign: int) -> None:
+    """-128 has no positive counterpart in 8 bits, and 16-bit pairs of products overflow first here."""
+    matrix = random_matrix(TensorType.Q8_0, 17, 64)
+    matrix["data"][..., 2:] = byte
+    x = np.full((3, 64), sign, np.float32)
+    assert np.array_equal(engines("INT8").matmul(matrix, x), int8_product(parts_of(matrix), x))
+
+
+@every_format
+def test_weights_are_read_at_any_alignment_and_not_beyond_their_end(engines: Engines, kind: TensorType) -> None:
+    """Safetensors promises no alignment, and the last matrix of a file may end with its last page."""
+    n_columns = COLUMNS[kind.block_weights][0]
+    matrix = random_matrix(kind, 5, n_columns)
+    x = activations(2, n_columns)
+    raw = np.frombuffer(bytes(matrix["data"]), np.uint8)
+    for arithmetic in ("INT8", "FLOAT32"):
+        engine = engines(arithmetic)
+        expected = engine.matmul(matrix, x)
+        for shift in (1, 2, 3, 5):
+            moved = np.zeros(len(raw) + shift, np.uint8)
+            moved[shift:] = raw
+            assert np.array_equal(engine.matmul({**matrix, "data": moved[shift:]}, x), expected)
