@@ -21,7 +21,7 @@ Layers = Sequence[tuple[str, ...]]
 
 LIBRARY = Path("packages/mogemma/src/mogemma")
 LIBRARY_LAYERS: Layers = (
-    ("__init__", "__main__", "cli"),
+    ("__init__", "__main__", "cli", "commands"),
     ("async_model",),
     ("model",),
     ("generate", "embed", "info"),

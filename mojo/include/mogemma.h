@@ -49,15 +49,18 @@
 #define MOGEMMA_BF16 30
 #define MOGEMMA_MXFP4 39
 
-/* A matrix as it lies in the file: n_rows rows of n_columns weights, row after row without gaps; a row is whole blocks
-   of its format. Any alignment. data == NULL: there is no such weight. */
+/* A matrix. Stored, as it lies in the file: n_rows rows of n_columns weights, row after row without gaps; a row is whole
+   blocks of its format. Any alignment. Packed: the same weights in the order in which the kernels read them, from
+   mogemma_pack. data == NULL: there is no such weight. */
 typedef struct {
     const void *data;
     int64_t n_rows;
     int64_t n_columns;
     int32_t format;
-    int32_t reserved; /* 0 */
+    int32_t layout;
 } mogemma_matrix;
+#define MOGEMMA_STORED 0
+#define MOGEMMA_PACKED 1
 
 /* Rotation frequencies of one kind of layer (RoPE, arXiv:2104.09864): the pair (j, j + n_pairs) of a head turns by
    position * frequencies[j] radians. Scaling and partial rotation are already in the numbers. */
@@ -149,6 +152,16 @@ int32_t mogemma_engine_close(mogemma_engine *engine);
    ring of n_before + max_tokens positions (in whole blocks of 32), so the size is independent of n_context there. */
 int64_t mogemma_cache_bytes(const mogemma_model *model, const mogemma_options *options);
 
+/* Bytes that a stored matrix takes when it is packed, about as many as it has; 0 where it cannot be (a row of floats that
+   is no multiple of 32), or the negated status. */
+int64_t mogemma_packed_bytes(const mogemma_matrix *matrix);
+
+/* Pack rows first_row .. first_row + n_rows - 1 of a stored matrix with the engine's threads; first_row is a multiple of
+   16, memory that of the whole packed matrix. When all rows are packed the caller makes it the matrix's data, and
+   MOGEMMA_PACKED its layout: also in the engine's own model, between calls, but not in token_embedding, whose rows are
+   looked up one by one. */
+int32_t mogemma_pack(mogemma_engine *engine, const mogemma_matrix *matrix, int64_t first_row, int64_t n_rows, void *memory);
+
 /* --- one forward pass --------------------------------------------------------------------------------------------- */
 typedef struct {
     void *cache;              /* mogemma_cache_bytes; NULL: keys and values live for this call only, position must be 0,
@@ -185,7 +198,7 @@ int32_t mogemma_top_k(const float *logits, int64_t n, int32_t k, int32_t *ids, f
    n_columns no more than the model's widest matrix has. */
 int32_t mogemma_matmul(mogemma_engine *engine, const mogemma_matrix *matrix, const float *x, int32_t n_tokens, float *y);
 
-/* Row `row` of a matrix as float32, values[n_columns]. */
+/* Row `row` of a stored matrix as float32, values[n_columns]. */
 int32_t mogemma_dequantize(const mogemma_matrix *matrix, int64_t row, float *values);
 
 #endif

@@ -6,9 +6,10 @@ The only exports of the library; mogemma.h has their contract.
 from std.memory import unsafe_stack_allocation
 from std.sys import size_of
 
-from formats.matrix import Matrix
+from formats.matrix import PACKED, STORED, Matrix
 from model.check import (
     BAD_ARGUMENT,
+    BAD_FORMAT,
     BAD_MODEL,
     BAD_TOKEN,
     CANCELLED,
@@ -17,6 +18,7 @@ from model.check import (
     NO_THREADS,
     OK,
     check_format,
+    check_matrix,
     check_model,
     check_options,
 )
@@ -43,6 +45,7 @@ from ops.matmul import (
     Product,
     share_products,
 )
+from ops.pack import packed_bytes, share_packing
 from ops.quantize import quantize_row, quantized_bytes
 from ops.top_k import top_k
 from runtime.threads import (
@@ -336,11 +339,11 @@ def mogemma_matmul(
     var weights = matrix.unsafe_value()[]
     if n_tokens < 1 or n_tokens > at.options.max_tokens or not weights.data:
         return BAD_ARGUMENT
-    if weights.rows() < 1 or weights.columns() < 1:
-        return BAD_ARGUMENT
     if weights.columns() > at.widths.columns:
         return BAD_ARGUMENT
-    var status = check_format(weights.format, weights.columns())
+    var status = check_matrix(weights, weights.rows(), weights.columns())
+    if status == OK and min(weights.rows(), weights.columns()) < 1:
+        status = BAD_ARGUMENT
     if status != OK:
         return status
     var call = MatmulCall(
@@ -354,6 +357,89 @@ def mogemma_matmul(
     return OK
 
 
+@fieldwise_init
+struct PackCall(ImplicitlyCopyable):
+    """What the threads that pack a matrix are given."""
+
+    var engine: EnginePtr
+    var matrix: Matrix
+    var packed: Matrix
+    var first: Int
+    var end: Int
+
+
+def pack_job(context: Opaque, team: TeamPtr, thread: Int):
+    """Pack rows of a matrix together."""
+    var call = context.unsafe_bitcast[PackCall]()[]
+    share_packing(
+        team,
+        call.matrix,
+        call.packed,
+        call.first,
+        call.end,
+        call.engine[].scratch_of(thread),
+    )
+
+
+def check_stored(matrix: Matrix) -> Int32:
+    """Whether a matrix by itself is one, as a file stores it."""
+    if not matrix.data or matrix.layout != STORED:
+        return BAD_ARGUMENT
+    if matrix.rows() < 1 or matrix.columns() < 1:
+        return BAD_ARGUMENT
+    return check_format(matrix.format, matrix.columns())
+
+
+@export("mogemma_packed_bytes")
+def mogemma_packed_bytes(
+    matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]]
+) abi("C") -> Int64:
+    if not matrix:
+        return -Int64(BAD_ARGUMENT)
+    var status = check_stored(matrix.unsafe_value()[])
+    if status != OK:
+        return -Int64(status)
+    return Int64(packed_bytes(matrix.unsafe_value()[]))
+
+
+@export("mogemma_pack")
+def mogemma_pack(
+    engine: Optional[EnginePtr],
+    matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]],
+    first_row: Int64,
+    n_rows: Int64,
+    memory: Optional[BytePtr],
+) abi("C") -> Int32:
+    if not engine or not matrix or not memory:
+        return BAD_ARGUMENT
+    var stored = matrix.unsafe_value()[]
+    var status = check_stored(stored)
+    if status != OK:
+        return status
+    if packed_bytes(stored) == 0:
+        return BAD_FORMAT
+    if first_row < 0 or first_row % 16 != 0 or n_rows < 1:
+        return BAD_ARGUMENT
+    if n_rows > stored.n_rows - first_row:
+        return BAD_ARGUMENT
+    ref at = engine.unsafe_value()[]
+    var packed = stored
+    packed.data = memory.unsafe_value()
+    packed.layout = PACKED
+    var shared = at.call.unsafe_bitcast[PackCall]()
+    shared.unsafe_write(
+        PackCall(
+            engine.unsafe_value(),
+            stored,
+            packed,
+            Int(first_row),
+            Int(first_row + n_rows),
+        )
+    )
+    team_run(at.team, pack_job, shared.unsafe_bitcast[NoneType]())
+    return OK
+
+
 @export("mogemma_dequantize")
 def mogemma_dequantize(
     matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]],
@@ -363,13 +449,11 @@ def mogemma_dequantize(
     if not matrix or not values:
         return BAD_ARGUMENT
     var weights = matrix.unsafe_value()[]
-    if not weights.data or row < 0 or row >= weights.n_rows:
-        return BAD_ARGUMENT
-    if weights.columns() < 1:
-        return BAD_ARGUMENT
-    var status = check_format(weights.format, weights.columns())
+    var status = check_stored(weights)
     if status != OK:
         return status
+    if row < 0 or row >= weights.n_rows:
+        return BAD_ARGUMENT
     var scratch = unsafe_stack_allocation[SCRATCH_BYTES, UInt8, alignment=64]()
     dequantize_row(
         weights,

@@ -2,17 +2,10 @@
 
 from std.memory import bitcast
 
-from formats.f32 import store_column, unpack_tail
 from formats.format import WeightFormat
-from formats.rows import LANES, Rows, Vector, Words, words
-from formats.tile import FLOAT, TILE_COLUMNS, Kind
-from runtime.views import F32, BytePtr
-
-
-@always_inline
-def from_bf16_bits(bits: Words) -> Vector:
-    """The bfloat16 in the low half of each word."""
-    return bitcast[F32, LANES](bits << 16)
+from formats.rows import LANES, Source
+from formats.tile import FLOAT, TILE_COLUMNS, Sink
+from runtime.views import F32
 
 
 struct BF16(WeightFormat):
@@ -24,17 +17,15 @@ struct BF16(WeightFormat):
     comptime BLOCK_BYTES = 2
     comptime KIND = FLOAT
     comptime ZERO = 0
+    comptime N_HALVES = 0
 
     @staticmethod
     @always_inline
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        if n_columns < TILE_COLUMNS:
-            unpack_tail[2, from_bf16_bits](rows, byte, n_columns, tile)
-            return
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
         comptime for eight in range(TILE_COLUMNS // 8):
-            var pairs = words(rows, byte + 16 * eight)
+            var pairs = source.words[16 * eight]()
             comptime for i in range(4):
-                var low = from_bf16_bits(pairs[i])
+                var low = bitcast[F32, LANES](pairs[i] << 16)
                 var high = bitcast[F32, LANES](pairs[i] & 0xFFFF0000)
-                store_column(tile, 8 * eight + 2 * i, low)
-                store_column(tile, 8 * eight + 2 * i + 1, high)
+                sink.column[8 * eight + 2 * i](low)
+                sink.column[8 * eight + 2 * i + 1](high)

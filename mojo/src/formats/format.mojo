@@ -1,7 +1,7 @@
 """What a weight format has to say about itself."""
 
-from formats.rows import Rows
-from formats.tile import Kind
+from formats.rows import Source
+from formats.tile import Kind, Sink
 from runtime.views import BytePtr
 
 
@@ -21,16 +21,17 @@ trait WeightFormat:
     comptime ZERO: Int
     """The value in a tile that stands for zero."""
 
+    comptime N_HALVES: Int
+    """Times that `unpack` reads 2 bytes of a block; the others it reads as
+    words."""
+
     @staticmethod
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        """Write the tiles of one block of each row, `step` bytes apart.
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
+        """Unpack one block of each row: a tile, or eight of 256 weights. A float
+        format's blocks are one weight: it unpacks 32 of them, a tile.
 
         Args:
-            rows: The sixteen rows.
-            byte: Where in each row the block begins.
-            n_columns: Columns left in the row, at least 1. Float formats have
-                blocks of one weight: they unpack 32 at once, or what is left.
-            tile: The first tile; a block of 256 weights gives eight.
-            step: Bytes from a tile to the next.
+            source: The block of each of sixteen rows.
+            sink: Gets everything that a tile of this kind has.
         """
         ...

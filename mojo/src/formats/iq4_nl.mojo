@@ -3,9 +3,14 @@
 from std.memory import bitcast
 
 from formats.format import WeightFormat
-from formats.rows import Bytes, LANES, Rows, Words, low_halves, words
-from formats.tile import SCALED_WIDE, WIDE_ZERO, Kind, store_scale, store_wide
-from runtime.views import I8, U8, BytePtr
+from formats.rows import Bytes, LANES, Source, Words, low_halves
+from formats.tile import (
+    SCALED_WIDE,
+    Sink,
+    WIDE_ZERO,
+    put_wide,
+)
+from runtime.views import I8, U8
 
 comptime LEVELS = SIMD[I8, 16](
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113
@@ -32,12 +37,13 @@ struct IQ4_NL(WeightFormat):
     comptime BLOCK_BYTES = 18
     comptime KIND = SCALED_WIDE
     comptime ZERO = WIDE_ZERO
+    comptime N_HALVES = 1
 
     @staticmethod
     @always_inline
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        store_scale(tile, low_halves(words(rows, byte)[0]))
-        var nibbles = words(rows, byte + 2)
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
+        sink.scale[0, 0](low_halves(source.half[0]()))
+        var nibbles = source.words[2]()
         comptime for g in range(4):
-            store_wide(tile, g, levels_of(nibbles[g] & 0x0F0F0F0F))
-            store_wide(tile, g + 4, levels_of((nibbles[g] >> 4) & 0x0F0F0F0F))
+            put_wide[0, g](sink, levels_of(nibbles[g] & 0x0F0F0F0F))
+            put_wide[0, g + 4](sink, levels_of((nibbles[g] >> 4) & 0x0F0F0F0F))

@@ -2,9 +2,14 @@
 
 from formats.format import WeightFormat
 from formats.iq4_nl import levels_of
-from formats.rows import Rows, low_halves, words
-from formats.tile import SCALED_WIDE, WIDE_ZERO, Kind, store_scale, store_wide
-from runtime.views import F32, I32, BytePtr
+from formats.rows import Source, low_halves
+from formats.tile import (
+    SCALED_WIDE,
+    Sink,
+    WIDE_ZERO,
+    put_wide,
+)
+from runtime.views import F32, I32
 
 
 struct IQ4_XS(WeightFormat):
@@ -20,19 +25,22 @@ struct IQ4_XS(WeightFormat):
     comptime BLOCK_BYTES = 136
     comptime KIND = SCALED_WIDE
     comptime ZERO = WIDE_ZERO
+    comptime N_HALVES = 0
 
     @staticmethod
     @always_inline
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        var head = words(rows, byte)
-        var d = low_halves(head[0])
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
+        var head = source.word[0]()
+        var low_scales = source.word[4]()
+        var d = low_halves(head)
         comptime for index in range(8):
-            var to = tile.unsafe_offset(index * step)
-            var low = (head[1] >> UInt32(4 * index)) & 15
-            var high = (head[0] >> UInt32(16 + 2 * index)) & 3
+            var low = (low_scales >> UInt32(4 * index)) & 15
+            var high = (head >> UInt32(16 + 2 * index)) & 3
             var scale = (low | (high << 4)).cast[I32]() - 32
-            store_scale(to, d * scale.cast[F32]())
-            var nibbles = words(rows, byte + 8 + 16 * index)
+            sink.scale[index, 0](d * scale.cast[F32]())
+            var nibbles = source.words[8 + 16 * index]()
             comptime for g in range(4):
-                store_wide(to, g, levels_of(nibbles[g] & 0x0F0F0F0F))
-                store_wide(to, g + 4, levels_of((nibbles[g] >> 4) & 0x0F0F0F0F))
+                put_wide[index, g](sink, levels_of(nibbles[g] & 0x0F0F0F0F))
+                put_wide[index, g + 4](
+                    sink, levels_of((nibbles[g] >> 4) & 0x0F0F0F0F)
+                )

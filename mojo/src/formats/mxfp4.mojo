@@ -3,9 +3,12 @@
 from std.memory import bitcast
 
 from formats.format import WeightFormat
-from formats.rows import Bytes, LANES, Rows, Vector, Words, words
-from formats.tile import SCALED, Kind, store_scale, store_values
-from runtime.views import F32, U8, BytePtr
+from formats.rows import Bytes, LANES, Source, Vector, Words
+from formats.tile import (
+    SCALED,
+    Sink,
+)
+from runtime.views import F32, U8
 
 comptime SHIFTED = SIMD[U8, 16](
     12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0
@@ -33,16 +36,15 @@ struct MXFP4(WeightFormat):
     comptime BLOCK_BYTES = 17
     comptime KIND = SCALED
     comptime ZERO = 12
+    comptime N_HALVES = 1
 
     @staticmethod
     @always_inline
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        store_scale(tile, power_of_two(words(rows, byte)[0] & 0xFF))
-        var nibbles = words(rows, byte + 1)
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
+        sink.scale[0, 0](power_of_two(source.half[0]() & 0xFF))
+        var nibbles = source.words[1]()
         comptime for g in range(8):
             var four = (nibbles[g % 4] >> UInt32(4 * (g // 4))) & 0x0F0F0F0F
-            store_values(
-                tile,
-                g,
-                SHIFTED._dynamic_shuffle(bitcast[U8, 4 * LANES](four)),
+            sink.values[0, g](
+                SHIFTED._dynamic_shuffle(bitcast[U8, 4 * LANES](four))
             )

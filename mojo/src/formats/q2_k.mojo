@@ -2,22 +2,19 @@
 
 from formats.format import WeightFormat
 from formats.rows import (
-    Rows,
+    Source,
     Vector,
     Words,
     byte_of,
     high_halves,
     low_halves,
-    words,
 )
 from formats.tile import (
     HALVES_MIN,
-    Kind,
-    store_mins,
-    store_narrow,
-    store_scales,
+    Sink,
+    put_narrow,
 )
-from runtime.views import F32, I32, BytePtr
+from runtime.views import F32, I32
 
 
 @always_inline
@@ -40,35 +37,28 @@ struct Q2_K(WeightFormat):
     comptime BLOCK_BYTES = 84
     comptime KIND = HALVES_MIN
     comptime ZERO = 0
+    comptime N_HALVES = 0
 
     @staticmethod
     @always_inline
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        var tail = words(rows, byte + 68)[3]
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
+        var tail = source.word[80]()
         var d = low_halves(tail)
         var dmin = -high_halves(tail)
-        var scales = words(rows, byte)
+        var scales = source.words[0]()
         comptime for index in range(8):
             comptime i = 2 * index % 4
             var four = scales[index // 2]
-            var to = tile.unsafe_offset(index * step)
-            store_scales(
-                to, d * nibble[i, False](four), d * nibble[i + 1, False](four)
-            )
-            store_mins(
-                to,
-                dmin * nibble[i, True](four),
-                dmin * nibble[i + 1, True](four),
-            )
+            sink.scale[index, 0](d * nibble[i, False](four))
+            sink.scale[index, 1](d * nibble[i + 1, False](four))
+            sink.min[index, 0](dmin * nibble[i, True](four))
+            sink.min[index, 1](dmin * nibble[i + 1, True](four))
         comptime for quarter in range(4):
             comptime h = quarter // 2
             comptime part = quarter % 2
-            var pairs = words(rows, byte + 16 + 32 * h + 16 * part)
+            var pairs = source.words[16 + 32 * h + 16 * part]()
             comptime for k in range(4):
-                var to = tile.unsafe_offset((4 * h + k) * step)
                 comptime for g in range(4):
-                    store_narrow(
-                        to,
-                        4 * part + g,
-                        (pairs[g] >> UInt32(2 * k)) & 0x03030303,
+                    put_narrow[4 * h + k, 4 * part + g](
+                        sink, (pairs[g] >> UInt32(2 * k)) & 0x03030303
                     )

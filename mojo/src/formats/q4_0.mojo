@@ -1,9 +1,12 @@
 """Q4_0: 32 weights share one scale; 4.5 bits a weight."""
 
 from formats.format import WeightFormat
-from formats.rows import Rows, low_halves, words
-from formats.tile import SCALED, Kind, store_narrow, store_scale
-from runtime.views import BytePtr
+from formats.rows import Source, low_halves
+from formats.tile import (
+    SCALED,
+    Sink,
+    put_narrow,
+)
 
 
 struct Q4_0(WeightFormat):
@@ -18,12 +21,13 @@ struct Q4_0(WeightFormat):
     comptime BLOCK_BYTES = 18
     comptime KIND = SCALED
     comptime ZERO = 8
+    comptime N_HALVES = 1
 
     @staticmethod
     @always_inline
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        store_scale(tile, low_halves(words(rows, byte)[0]))
-        var nibbles = words(rows, byte + 2)
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
+        sink.scale[0, 0](low_halves(source.half[0]()))
+        var nibbles = source.words[2]()
         comptime for g in range(4):
-            store_narrow(tile, g, nibbles[g] & 0x0F0F0F0F)
-            store_narrow(tile, g + 4, (nibbles[g] >> 4) & 0x0F0F0F0F)
+            put_narrow[0, g](sink, nibbles[g] & 0x0F0F0F0F)
+            put_narrow[0, g + 4](sink, (nibbles[g] >> 4) & 0x0F0F0F0F)

@@ -1,15 +1,12 @@
 """Q4_1: 32 weights share a scale and a minimum; 5 bits a weight."""
 
 from formats.format import WeightFormat
-from formats.rows import Rows, high_halves, low_halves, words
+from formats.rows import Source, high_halves, low_halves
 from formats.tile import (
     SCALED_MIN,
-    Kind,
-    store_min,
-    store_narrow,
-    store_scale,
+    Sink,
+    put_narrow,
 )
-from runtime.views import BytePtr
 
 
 struct Q4_1(WeightFormat):
@@ -21,14 +18,15 @@ struct Q4_1(WeightFormat):
     comptime BLOCK_BYTES = 20
     comptime KIND = SCALED_MIN
     comptime ZERO = 0
+    comptime N_HALVES = 0
 
     @staticmethod
     @always_inline
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        var head = words(rows, byte)[0]
-        store_scale(tile, low_halves(head))
-        store_min(tile, high_halves(head))
-        var nibbles = words(rows, byte + 4)
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
+        var head = source.word[0]()
+        sink.scale[0, 0](low_halves(head))
+        sink.min[0, 0](high_halves(head))
+        var nibbles = source.words[4]()
         comptime for g in range(4):
-            store_narrow(tile, g, nibbles[g] & 0x0F0F0F0F)
-            store_narrow(tile, g + 4, (nibbles[g] >> 4) & 0x0F0F0F0F)
+            put_narrow[0, g](sink, nibbles[g] & 0x0F0F0F0F)
+            put_narrow[0, g + 4](sink, (nibbles[g] >> 4) & 0x0F0F0F0F)

@@ -2,26 +2,25 @@
 
 from formats.format import WeightFormat
 from formats.rows import (
-    Rows,
+    Source,
     Vector,
     Words,
     byte_of,
     high_halves,
     low_halves,
-    words,
 )
 from formats.tile import (
     SCALED_MIN,
-    Kind,
-    store_min,
-    store_narrow,
-    store_scale,
+    Sink,
+    put_narrow,
 )
-from runtime.views import F32, I32, BytePtr
+from runtime.views import F32, I32
 
 
 @always_inline
-def store_six_bit_scales[index: Int](tile: BytePtr, head: Array[Words, 4]):
+def put_six_bit_scales[
+    S: Sink, //, index: Int
+](mut sink: S, head: Array[Words, 4]):
     """Scale and min of sub-block `index` from the 16 bytes that begin a block.
 
     Those are f16 d, f16 dmin, and 8 scales and 8 mins of 6 bits, folded into
@@ -38,8 +37,8 @@ def store_six_bit_scales[index: Int](tile: BytePtr, head: Array[Words, 4]):
         var low = byte_of[i](head[3])
         scale = (low & 15) | ((byte_of[i](head[1]) >> 6) << 4)
         least = (low >> 4) | ((byte_of[i](head[2]) >> 6) << 4)
-    store_scale(tile, low_halves(head[0]) * scale.cast[I32]().cast[F32]())
-    store_min(tile, -(high_halves(head[0]) * least.cast[I32]().cast[F32]()))
+    sink.scale[index, 0](low_halves(head[0]) * scale.cast[I32]().cast[F32]())
+    sink.min[index, 0](-(high_halves(head[0]) * least.cast[I32]().cast[F32]()))
 
 
 struct Q4_K(WeightFormat):
@@ -55,19 +54,22 @@ struct Q4_K(WeightFormat):
     comptime BLOCK_BYTES = 144
     comptime KIND = SCALED_MIN
     comptime ZERO = 0
+    comptime N_HALVES = 0
 
     @staticmethod
     @always_inline
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        var head = words(rows, byte)
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
+        var head = source.words[0]()
         comptime for chunk in range(4):
-            var low = tile.unsafe_offset(2 * chunk * step)
-            var high = low.unsafe_offset(step)
-            store_six_bit_scales[2 * chunk](low, head)
-            store_six_bit_scales[2 * chunk + 1](high, head)
+            comptime low = 2 * chunk
+            comptime high = 2 * chunk + 1
+            put_six_bit_scales[low](sink, head)
+            put_six_bit_scales[high](sink, head)
             comptime for half in range(2):
-                var nibbles = words(rows, byte + 16 + 32 * chunk + 16 * half)
+                var nibbles = source.words[16 + 32 * chunk + 16 * half]()
                 comptime for g in range(4):
-                    var group = 4 * half + g
-                    store_narrow(low, group, nibbles[g] & 0x0F0F0F0F)
-                    store_narrow(high, group, (nibbles[g] >> 4) & 0x0F0F0F0F)
+                    comptime group = 4 * half + g
+                    put_narrow[low, group](sink, nibbles[g] & 0x0F0F0F0F)
+                    put_narrow[high, group](
+                        sink, (nibbles[g] >> 4) & 0x0F0F0F0F
+                    )

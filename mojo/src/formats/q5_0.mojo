@@ -5,18 +5,22 @@ from std.memory import bitcast
 from formats.format import WeightFormat
 from formats.rows import (
     LANES,
-    Rows,
+    Source,
     Words,
     low_halves,
     spread_byte,
-    words,
 )
-from formats.tile import SCALED, Kind, store_scale, store_values
-from runtime.views import U8, BytePtr
+from formats.tile import (
+    SCALED,
+    Sink,
+)
+from runtime.views import U8
 
 
 @always_inline
-def store_five_bits(tile: BytePtr, nibbles: Array[Words, 4], bits: Words):
+def put_five_bits[
+    S: Sink, //
+](mut sink: S, nibbles: Array[Words, 4], bits: Words):
     """Values of a nibble each, and a fifth bit: bit i of `bits` for column i.
 
     The nibbles lie as in Q4_0.
@@ -30,7 +34,7 @@ def store_five_bits(tile: BytePtr, nibbles: Array[Words, 4], bits: Words):
             Words(0x80402010 if g % 2 else 0x08040201)
         )
         var is_set = (spread_byte[g // 2](bits) & mask).ne(0)
-        store_values(tile, g, is_set.select(low | 16, low))
+        sink.values[0, g](is_set.select(low | 16, low))
 
 
 struct Q5_0(WeightFormat):
@@ -45,11 +49,11 @@ struct Q5_0(WeightFormat):
     comptime BLOCK_BYTES = 22
     comptime KIND = SCALED
     comptime ZERO = 16
+    comptime N_HALVES = 1
 
     @staticmethod
     @always_inline
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        var head = words(rows, byte)
-        store_scale(tile, low_halves(head[0]))
-        var bits = (head[0] >> 16) | (head[1] << 16)
-        store_five_bits(tile, words(rows, byte + 6), bits)
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
+        sink.scale[0, 0](low_halves(source.half[0]()))
+        var bits = source.word[2]()
+        put_five_bits(sink, source.words[6](), bits)

@@ -1,10 +1,12 @@
 """Q5_1: 32 weights share a scale and a minimum; 6 bits a weight."""
 
 from formats.format import WeightFormat
-from formats.q5_0 import store_five_bits
-from formats.rows import Rows, high_halves, low_halves, words
-from formats.tile import SCALED_MIN, Kind, store_min, store_scale
-from runtime.views import BytePtr
+from formats.q5_0 import put_five_bits
+from formats.rows import Source, high_halves, low_halves
+from formats.tile import (
+    SCALED_MIN,
+    Sink,
+)
 
 
 struct Q5_1(WeightFormat):
@@ -19,11 +21,13 @@ struct Q5_1(WeightFormat):
     comptime BLOCK_BYTES = 24
     comptime KIND = SCALED_MIN
     comptime ZERO = 0
+    comptime N_HALVES = 0
 
     @staticmethod
     @always_inline
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        var head = words(rows, byte)
-        store_scale(tile, low_halves(head[0]))
-        store_min(tile, high_halves(head[0]))
-        store_five_bits(tile, words(rows, byte + 8), head[1])
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
+        var head = source.word[0]()
+        sink.scale[0, 0](low_halves(head))
+        sink.min[0, 0](high_halves(head))
+        var bits = source.word[4]()
+        put_five_bits(sink, source.words[8](), bits)

@@ -1,10 +1,13 @@
 """Q5_K: Q4_K with a fifth bit; 5.5 bits a weight."""
 
 from formats.format import WeightFormat
-from formats.q4_k import store_six_bit_scales
-from formats.rows import Rows, words
-from formats.tile import SCALED_MIN, Kind, store_narrow
-from runtime.views import BytePtr
+from formats.q4_k import put_six_bit_scales
+from formats.rows import Source
+from formats.tile import (
+    SCALED_MIN,
+    Sink,
+    put_narrow,
+)
 
 
 struct Q5_K(WeightFormat):
@@ -20,17 +23,18 @@ struct Q5_K(WeightFormat):
     comptime BLOCK_BYTES = 176
     comptime KIND = SCALED_MIN
     comptime ZERO = 0
+    comptime N_HALVES = 0
 
     @staticmethod
     @always_inline
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        var head = words(rows, byte)
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
+        var head = source.words[0]()
         comptime for index in range(8):
-            store_six_bit_scales[index](tile.unsafe_offset(index * step), head)
+            put_six_bit_scales[index](sink, head)
         comptime for half in range(2):
-            var bits = words(rows, byte + 16 + 16 * half)
+            var bits = source.words[16 + 16 * half]()
             comptime for chunk in range(4):
-                var nibbles = words(rows, byte + 48 + 32 * chunk + 16 * half)
+                var nibbles = source.words[48 + 32 * chunk + 16 * half]()
                 comptime for nibble in range(2):
                     comptime index = 2 * chunk + nibble
                     comptime for g in range(4):
@@ -38,8 +42,6 @@ struct Q5_K(WeightFormat):
                             nibbles[g] >> UInt32(4 * nibble)
                         ) & 0x0F0F0F0F
                         var fifth = (bits[g] >> UInt32(index)) & 0x01010101
-                        store_narrow(
-                            tile.unsafe_offset(index * step),
-                            4 * half + g,
-                            low | (fifth << 4),
+                        put_narrow[index, 4 * half + g](
+                            sink, low | (fifth << 4)
                         )

@@ -3,9 +3,14 @@
 from std.memory import bitcast
 
 from formats.format import WeightFormat
-from formats.rows import LANES, Rows, low_halves, words
-from formats.tile import SCALED_WIDE, WIDE_ZERO, Kind, store_scale, store_wide
-from runtime.views import U8, BytePtr
+from formats.rows import LANES, Source, low_halves
+from formats.tile import (
+    SCALED_WIDE,
+    Sink,
+    WIDE_ZERO,
+    put_wide,
+)
+from runtime.views import U8
 
 
 struct Q8_0(WeightFormat):
@@ -17,14 +22,15 @@ struct Q8_0(WeightFormat):
     comptime BLOCK_BYTES = 34
     comptime KIND = SCALED_WIDE
     comptime ZERO = WIDE_ZERO
+    comptime N_HALVES = 1
 
     @staticmethod
     @always_inline
-    def unpack(rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, step: Int):
-        store_scale(tile, low_halves(words(rows, byte)[0]))
+    def unpack[S: Source, K: Sink](mut source: S, mut sink: K):
+        sink.scale[0, 0](low_halves(source.half[0]()))
         comptime for half in range(2):
-            var values = words(rows, byte + 2 + 16 * half)
+            var values = source.words[2 + 16 * half]()
             comptime for g in range(4):
-                store_wide(
-                    tile, 4 * half + g, bitcast[U8, 4 * LANES](values[g])
+                put_wide[0, 4 * half + g](
+                    sink, bitcast[U8, 4 * LANES](values[g])
                 )

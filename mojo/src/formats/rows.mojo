@@ -1,27 +1,51 @@
 """Sixteen rows of a stored matrix, read side by side.
 
 Every kernel works on 16 rows at a time with the rows across the lanes of a
-vector, so no sum ever runs across lanes. Files store rows one after another;
-`words` is the one place that turns rows into lanes.
+vector, so no sum ever runs across lanes. Files store rows one after another:
+`StoredRows` turns them into lanes. `PackedRows` reads what was turned before,
+and `Packer` is how it was: a format says what it reads, once, for all three.
 """
 
 from std.memory import bitcast
 
-from runtime.views import F32, U16, U32, U8, BytePtr
+from runtime.views import F32, U16, U32, U8, BytePtr, round_up
 
 comptime LANES = 16
 """Rows in a vector: lanes of 32 bits."""
+
+comptime ROW_END = 128
+"""Bytes of 32 float32: what a row of floats may end with a part of."""
 
 comptime Vector = SIMD[F32, LANES]
 comptime Words = SIMD[U32, LANES]
 comptime Bytes = SIMD[U8, 4 * LANES]
 
 
-struct Rows(Copyable):
-    """Where 16 rows begin. Past the last row, it stands in for the missing."""
+trait Source(Copyable):
+    """A block of each of 16 rows; `byte` counts from the block's beginning.
+
+    A format reads every byte of a block once, always in the same order.
+    """
+
+    def half[byte: Int](mut self) -> Words:
+        """2 bytes of each row, in the low half of its word."""
+        ...
+
+    def word[byte: Int](mut self) -> Words:
+        """4 bytes of each row."""
+        ...
+
+    def words[byte: Int](mut self) -> Array[Words, 4]:
+        """16 bytes of each row: word k of every row is vector k."""
+        ...
+
+
+struct StoredRows(Source):
+    """Rows as a file has them. Past the last row, it stands in for the missing."""
 
     var base: BytePtr
     var offsets: Array[Int, LANES]
+    """Where in `base` each row's block begins."""
 
     @always_inline
     def __init__(out self, base: BytePtr, row_bytes: Int, n_rows: Int):
@@ -30,6 +54,116 @@ struct Rows(Copyable):
         self.offsets = Array[Int, LANES](fill=0)
         comptime for i in range(LANES):
             self.offsets[i] = min(i, n_rows - 1) * row_bytes
+
+    @always_inline
+    def copy_end(self, n_bytes: Int, to: BytePtr) -> Self:
+        """The same rows, of which only `n_bytes` are left, followed by zeros.
+
+        `to` is memory for 128 bytes of each.
+        """
+        for r in range(LANES):
+            var row = self.base.unsafe_offset(self.offsets[r])
+            for i in range(ROW_END):
+                to[unsafe_offset=ROW_END * r + i] = row[
+                    unsafe_offset=i
+                ] if i < n_bytes else UInt8(0)
+        return Self(to, ROW_END, LANES)
+
+    @always_inline
+    def move_to(mut self, block: BytePtr):
+        """Go to the block that begins at `block` in the first row."""
+        self.base = block
+
+    @always_inline
+    def half[byte: Int](mut self) -> Words:
+        # Always 16 bytes that lie inside the block, whose end may be the file's.
+        comptime if byte >= 14:
+            return turned(self, byte - 14)[3] >> 16
+        else:
+            return turned(self, byte)[0] & 0xFFFF
+
+    @always_inline
+    def word[byte: Int](mut self) -> Words:
+        comptime if byte >= 12:
+            return turned(self, byte - 12)[3]
+        else:
+            return turned(self, byte)[0]
+
+    @always_inline
+    def words[byte: Int](mut self) -> Array[Words, 4]:
+        return turned(self, byte)
+
+
+struct PackedRows(Source):
+    """Sixteen rows that were turned before: vectors in the order of reading."""
+
+    var halves: BytePtr
+    var vectors: BytePtr
+
+    @always_inline
+    def __init__(out self, halves: BytePtr, vectors: BytePtr):
+        self.halves = halves
+        self.vectors = vectors
+
+    @always_inline
+    def half[byte: Int](mut self) -> Words:
+        var v = self.halves.unsafe_bitcast[UInt16]().unsafe_load[
+            width=LANES, alignment=32
+        ]()
+        self.halves = self.halves.unsafe_offset(2 * LANES)
+        return v.cast[U32]()
+
+    @always_inline
+    def word[byte: Int](mut self) -> Words:
+        var v = self.vectors.unsafe_bitcast[UInt32]().unsafe_load[
+            width=LANES, alignment=64
+        ]()
+        self.vectors = self.vectors.unsafe_offset(4 * LANES)
+        return v
+
+    @always_inline
+    def words[byte: Int](mut self) -> Array[Words, 4]:
+        var result = Array[Words, 4](fill=Words(0))
+        comptime for k in range(4):
+            result[k] = self.word[byte + 4 * k]()
+        return result^
+
+
+struct Packer(Source):
+    """Stored rows; whatever is read of them is written as `PackedRows` wants."""
+
+    var rows: StoredRows
+    var to: PackedRows
+
+    @always_inline
+    def __init__(out self, var rows: StoredRows, var to: PackedRows):
+        self.rows = rows^
+        self.to = to^
+
+    @always_inline
+    def half[byte: Int](mut self) -> Words:
+        var v = self.rows.half[byte]()
+        self.to.halves.unsafe_bitcast[UInt16]().unsafe_store(0, v.cast[U16]())
+        self.to.halves = self.to.halves.unsafe_offset(2 * LANES)
+        return v
+
+    @always_inline
+    def word[byte: Int](mut self) -> Words:
+        var v = self.rows.word[byte]()
+        self.put(v)
+        return v
+
+    @always_inline
+    def words[byte: Int](mut self) -> Array[Words, 4]:
+        var v = self.rows.words[byte]()
+        comptime for k in range(4):
+            self.put(v[k])
+        return v^
+
+    @always_inline
+    def put(mut self, v: Words):
+        self.to.vectors.unsafe_bitcast[UInt32]().unsafe_store(0, v)
+        self.to.vectors = self.to.vectors.unsafe_offset(4 * LANES)
 
 
 @always_inline
@@ -56,7 +190,7 @@ def unpack_pairs[width: Int, high: Bool](a: Words, b: Words) -> Words:
 
 
 @always_inline
-def words(rows: Rows, byte: Int) -> Array[Words, 4]:
+def turned(rows: StoredRows, byte: Int) -> Array[Words, 4]:
     """16 bytes of each row, from `byte` on: word k of every row is vector k."""
     var quarters = Array[Words, 4](fill=Words(0))
     comptime for a in range(4):

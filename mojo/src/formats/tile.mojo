@@ -64,46 +64,71 @@ comptime HALVES = Kind(False, False, True, False)
 comptime HALVES_MIN = Kind(False, True, True, False)
 
 
-@always_inline
-def store_values(tile: BytePtr, group: Int, values: Bytes):
-    tile.unsafe_store[alignment=64](64 * group, values)
+trait Sink:
+    """What becomes of the blocks of 16 rows that a format unpacks."""
+
+    def values[tile: Int, group: Int](mut self, values: Bytes):
+        """Columns 4 `group` to 4 `group` + 3 of a tile, as they lie in it."""
+        ...
+
+    def scale[tile: Int, half: Int](mut self, scale: Vector):
+        """The scale of a tile, or of one half of its columns."""
+        ...
+
+    def min[tile: Int, half: Int](mut self, least: Vector):
+        """Its minimum."""
+        ...
+
+    def column[index: Int](mut self, weights: Vector):
+        """A column of a float tile."""
+        ...
 
 
 @always_inline
-def store_narrow(tile: BytePtr, group: Int, words: Words):
+def put_narrow[S: Sink, //, tile: Int, group: Int](mut sink: S, words: Words):
     """Four columns of values below 128, a word a row."""
-    store_values(tile, group, bitcast[U8, 4 * LANES](words))
+    sink.values[tile, group](bitcast[U8, 4 * LANES](words))
 
 
 @always_inline
-def store_wide(tile: BytePtr, group: Int, signed: Bytes):
+def put_wide[S: Sink, //, tile: Int, group: Int](mut sink: S, signed: Bytes):
     """Four columns of signed 8-bit values."""
     comptime if UNSIGNED_BYTES:
-        store_values(tile, group, signed ^ 0x80)
+        sink.values[tile, group](signed ^ 0x80)
     else:
-        store_values(tile, group, signed)
+        sink.values[tile, group](signed)
 
 
-@always_inline
-def store_scale(tile: BytePtr, scale: Vector):
-    floats(tile).unsafe_store[alignment=64](128, scale)
+@fieldwise_init
+struct TileSink(Sink, TrivialRegisterPassable):
+    """Writes tiles, `step` bytes apart."""
 
+    var tile: BytePtr
+    var step: Int
 
-@always_inline
-def store_scales(tile: BytePtr, first: Vector, second: Vector):
-    floats(tile).unsafe_store[alignment=64](128, first)
-    floats(tile).unsafe_store[alignment=64](144, second)
+    @always_inline
+    def values[tile: Int, group: Int](mut self, values: Bytes):
+        self.tile.unsafe_offset(tile * self.step).unsafe_store[alignment=64](
+            64 * group, values
+        )
 
+    @always_inline
+    def put[index: Int](self, tile: Int, x: Vector):
+        floats(self.tile.unsafe_offset(tile * self.step)).unsafe_store[
+            alignment=64
+        ](index, x)
 
-@always_inline
-def store_min(tile: BytePtr, least: Vector):
-    floats(tile).unsafe_store[alignment=64](160, least)
+    @always_inline
+    def scale[tile: Int, half: Int](mut self, scale: Vector):
+        self.put[128 + LANES * half](tile, scale)
 
+    @always_inline
+    def min[tile: Int, half: Int](mut self, least: Vector):
+        self.put[160 + LANES * half](tile, least)
 
-@always_inline
-def store_mins(tile: BytePtr, first: Vector, second: Vector):
-    floats(tile).unsafe_store[alignment=64](160, first)
-    floats(tile).unsafe_store[alignment=64](176, second)
+    @always_inline
+    def column[index: Int](mut self, weights: Vector):
+        self.put[LANES * index](0, weights)
 
 
 @always_inline

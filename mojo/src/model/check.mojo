@@ -5,7 +5,7 @@ caller, who knows names and sizes and writes the sentence.
 """
 
 from formats import ALL_FORMATS
-from formats.matrix import Matrix
+from formats.matrix import PACKED, STORED, Matrix
 from model.spec import (
     ALL,
     FLOAT32,
@@ -44,6 +44,8 @@ def check_matrix(matrix: Matrix, n_rows: Int, n_columns: Int) -> Int32:
     if not matrix.data:
         return BAD_MODEL
     if matrix.rows() != n_rows or matrix.columns() != n_columns:
+        return BAD_MODEL
+    if matrix.layout != STORED and matrix.layout != PACKED:
         return BAD_MODEL
     return check_format(matrix.format, n_columns)
 
@@ -135,6 +137,8 @@ def check_model(model: Model, mut layer: Int32) -> Int32:
     if not within(model.vocab_size, 1, MOST) or not check_ropes(model):
         return BAD_MODEL
     var vocab = Int(model.vocab_size)
+    if model.token_embedding.layout != STORED:
+        return BAD_MODEL
     var status = check_matrix(
         model.token_embedding, vocab, Int(model.hidden_dim)
     )

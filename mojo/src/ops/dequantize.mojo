@@ -2,11 +2,10 @@
 
 from formats import ALL_FORMATS
 from formats.format import WeightFormat
-from formats.matrix import Matrix
-from formats.rows import LANES, Rows
+from formats.matrix import Matrix, step_columns
+from formats.rows import LANES
 from formats.tile import FLOAT_TILE_BYTES, TILE_COLUMNS
-from ops.matmul import PANEL_BYTES, unpack_float
-from ops.tiles import VECTORS
+from ops.matmul import PANEL_BYTES, tile_at, unpack_step
 from runtime.views import BytePtr, F32Ptr, floats
 
 
@@ -14,23 +13,17 @@ def dequantize_row_as[
     F: WeightFormat
 ](matrix: Matrix, row: Int, values: F32Ptr, scratch: BytePtr):
     """The row is unpacked as every other is; the first of 16 lanes is taken."""
-    comptime step = max(F.BLOCK_WEIGHTS, TILE_COLUMNS)
-    comptime step_bytes = step // F.BLOCK_WEIGHTS * F.BLOCK_BYTES
-    var rows = Rows(matrix.row[F](row), 0, 1)
+    comptime step = step_columns[F]()
+    var spare = scratch.unsafe_offset(PANEL_BYTES)
     var columns = matrix.columns()
     for column in range(0, columns, step):
+        var source = matrix.stored[F](row, column)
         var n = min(step, columns - column)
-        unpack_float[F](
-            rows,
-            column // step * step_bytes,
-            n,
-            scratch,
-            scratch.unsafe_offset(PANEL_BYTES),
-        )
+        if n < step:
+            source = source.copy_end(n * F.BLOCK_BYTES, spare)
+        unpack_step[F, True](source, scratch, spare)
         for i in range(n):
-            var tile = floats(scratch).unsafe_offset(
-                i // TILE_COLUMNS * VECTORS * FLOAT_TILE_BYTES // 4
-            )
+            var tile = floats(tile_at(scratch, i, FLOAT_TILE_BYTES))
             values[unsafe_offset=column + i] = tile[
                 unsafe_offset=i % TILE_COLUMNS * LANES
             ]
@@ -40,7 +33,7 @@ def dequantize_row(matrix: Matrix, row: Int, values: F32Ptr, scratch: BytePtr):
     """Write row `row`, [n_columns].
 
     Args:
-        matrix: In any format of the list.
+        matrix: Stored, not packed, in any format of the list.
         row: 0 to n_rows - 1.
         values: Result.
         scratch: `ops.matmul.SCRATCH_BYTES` on a 64-byte boundary.

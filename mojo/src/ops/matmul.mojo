@@ -1,22 +1,26 @@
 """Stored weights times many tokens: prefill, and with one token decode.
 
-A thread takes a group of rows, unpacks a panel of it (a stretch of columns that
-stays in the first-level cache) and multiplies that with every token before it
-unpacks the next stretch. Meanwhile it fetches the weights of its next group.
+A thread takes a stretch of rows and goes through it in groups of 16 or 32. It
+unpacks a panel of a group (columns that stay in the first-level cache) and
+multiplies that with every token before it unpacks the next. All the while it
+fetches the weights that it will read some tens of KB later.
 """
 
 from std.sys import PrefetchOptions, prefetch
 
 from formats import ALL_FORMATS
 from formats.format import WeightFormat
-from formats.matrix import Matrix
-from formats.rows import LANES, Rows
+from formats.matrix import PACKED, Matrix, step_bytes, step_columns
+from formats.rows import LANES, Source, Vector
 from formats.tile import (
     FLOAT_TILE_BYTES,
     QUANTISED_TILE_BYTES,
     TILE_COLUMNS,
+    Kind,
+    TileSink,
     tile_to_float,
 )
+from ops.matvec import dot_block
 from ops.quantize import X_BLOCK_BYTES, quantized_bytes
 from ops.tiles import (
     FLOAT_TOKENS,
@@ -25,6 +29,7 @@ from ops.tiles import (
     VECTORS,
     float_tile,
     int8_tile,
+    store_vector,
 )
 from runtime.threads import TeamPtr
 from runtime.views import CACHE_LINE, BytePtr, F32Ptr, round_up
@@ -68,97 +73,165 @@ struct Product(ImplicitlyCopyable):
         return (self.weights.rows() + GROUP_ROWS - 1) // GROUP_ROWS
 
 
-struct Prefetcher(TrivialRegisterPassable):
-    """Fetches a stretch of memory to the second-level cache, bit by bit."""
+@fieldwise_init
+struct Part(ImplicitlyCopyable):
+    """A stretch of columns of a group of rows of a product."""
+
+    var product: Product
+    var row: Int
+    var column: Int
+    var n_columns: Int
+
+    @always_inline
+    def n_rows(self) -> Int:
+        """Rows that there are, of the group and beyond."""
+        return self.product.weights.rows() - self.row
+
+    @always_inline
+    def y(self, token: Int) -> F32Ptr:
+        return self.product.y.unsafe_offset(
+            token * self.product.y_stride + self.row
+        )
+
+
+@fieldwise_init
+struct Stretch(TrivialRegisterPassable):
+    """Rows of one of several products; `index` is past the last when none is
+    left."""
+
+    var index: Int
+    var first: Int
+    var end: Int
+
+
+@fieldwise_init
+struct Bytes(TrivialRegisterPassable):
+    """A piece of memory."""
 
     var at: BytePtr
-    var n_lines: Int
-    var per_step: Int
+    var n: Int
+
+
+struct Prefetcher(TrivialRegisterPassable):
+    """Fetches to the second-level cache what a thread will read, ahead of it.
+
+    Hardware looks ahead too, but forgets where it was while a panel is
+    multiplied.
+    """
+
+    comptime AHEAD = 48 << 10
+    """Bytes between reading and fetching: the products of a group take longer
+    than memory does, and the second-level cache has room for many such."""
+
+    var here: Bytes
+    var next: Bytes
 
     @always_inline
-    def __init__(out self, at: BytePtr, n_bytes: Int, n_steps: Int):
-        self.at = at
-        self.n_lines = (n_bytes + CACHE_LINE - 1) // CACHE_LINE
-        self.per_step = (self.n_lines + n_steps - 1) // max(n_steps, 1)
+    def __init__(out self, first: Bytes):
+        self.here = first
+        self.next = Bytes(first.at, 0)
+        self.step(Self.AHEAD)
 
     @always_inline
-    def step(mut self):
-        for i in range(min(self.per_step, self.n_lines)):
+    def then(mut self, next: Bytes):
+        """Where the thread goes on after its present stretch."""
+        if self.here.n > 0:
+            self.next = next
+        else:
+            self.here = next
+
+    @always_inline
+    def step(mut self, n_bytes: Int):
+        """The thread reads so many bytes: fetch as many."""
+        var at = self.here.at
+        for byte in range(0, min(n_bytes, self.here.n), CACHE_LINE):
             prefetch[PrefetchOptions().for_read().medium_locality()](
-                self.at.unsafe_offset(CACHE_LINE * i)
+                at.unsafe_offset(byte)
             )
-        self.at = self.at.unsafe_offset(CACHE_LINE * self.per_step)
-        self.n_lines -= self.per_step
+        self.here.at = at.unsafe_offset(n_bytes)
+        self.here.n -= n_bytes
+        if self.here.n <= 0:
+            self.here = self.next
+            self.next.n = 0
 
 
 @always_inline
 def int8_tokens[
-    F: WeightFormat, tokens: Int
-](
-    product: Product,
-    x: Activations,
-    row: Int,
-    first: Int,
-    n_columns: Int,
-    panel: BytePtr,
-    mut token: Int,
-):
+    kind: Kind, tokens: Int
+](part: Part, x: Activations, panel: BytePtr, zero: Int32, mut token: Int):
     """Full tiles of `tokens` tokens from `token` on, while there are enough."""
-    var x_stride = quantized_bytes(product.weights.columns())
+    var x_stride = quantized_bytes(part.product.weights.columns())
     while token + tokens <= x.n_tokens:
-        int8_tile[F.KIND, tokens](
+        int8_tile[kind, tokens](
             panel,
             x.blocks.unsafe_offset(
-                token * x_stride + first // TILE_COLUMNS * X_BLOCK_BYTES
+                token * x_stride + part.column // TILE_COLUMNS * X_BLOCK_BYTES
             ),
             x_stride,
-            n_columns // TILE_COLUMNS,
-            Int32(F.ZERO),
-            product.y.unsafe_offset(token * product.y_stride + row),
-            product.y_stride,
-            product.weights.rows() - row,
-            first == 0,
+            part.n_columns // TILE_COLUMNS,
+            zero,
+            part.y(token),
+            part.product.y_stride,
+            part.n_rows(),
+            part.column == 0,
         )
         token += tokens
+
+
+@no_inline
+def multiply_int8[
+    kind: Kind
+](part: Part, x: Activations, panel: BytePtr, zero: Int32):
+    """A panel of quantised tiles times all tokens."""
+    var token = 0
+    int8_tokens[kind, INT8_TOKENS](part, x, panel, zero, token)
+    int8_tokens[kind, 2](part, x, panel, zero, token)
+    int8_tokens[kind, 1](part, x, panel, zero, token)
 
 
 @always_inline
 def float_tokens[
     tokens: Int
-](
-    product: Product,
-    x: Activations,
-    row: Int,
-    first: Int,
-    n_columns: Int,
-    panel: BytePtr,
-    mut token: Int,
-):
+](part: Part, x: Activations, panel: BytePtr, mut token: Int):
     """The same in float32."""
-    var x_stride = product.weights.columns()
+    var x_stride = part.product.weights.columns()
     while token + tokens <= x.n_tokens:
         float_tile[tokens](
             panel,
-            x.values.unsafe_offset(token * x_stride + first),
+            x.values.unsafe_offset(token * x_stride + part.column),
             x_stride,
-            n_columns,
-            product.y.unsafe_offset(token * product.y_stride + row),
-            product.y_stride,
-            product.weights.rows() - row,
-            first == 0,
+            part.n_columns,
+            part.y(token),
+            part.product.y_stride,
+            part.n_rows(),
+            part.column == 0,
         )
         token += tokens
 
 
+@no_inline
+def multiply_float(part: Part, x: Activations, panel: BytePtr):
+    """A panel of float tiles times all tokens."""
+    var token = 0
+    float_tokens[FLOAT_TOKENS](part, x, panel, token)
+    float_tokens[4](part, x, panel, token)
+    float_tokens[1](part, x, panel, token)
+
+
 @always_inline
-def unpack_float[
-    F: WeightFormat
-](rows: Rows, byte: Int, n_columns: Int, tile: BytePtr, spare: BytePtr):
-    """Float tiles of a block, `VECTORS` tiles apart, from any format."""
+def unpack_step[
+    F: WeightFormat, in_float: Bool, S: Source
+](mut source: S, tile: BytePtr, spare: BytePtr):
+    """The tiles of a block, in the form in which they are multiplied."""
     comptime if F.KIND.is_float:
-        F.unpack(rows, byte, n_columns, tile, 0)
+        var sink = TileSink(tile, 0)
+        F.unpack(source, sink)
+    elif not in_float:
+        var sink = TileSink(tile, VECTORS * QUANTISED_TILE_BYTES)
+        F.unpack(source, sink)
     else:
-        F.unpack(rows, byte, n_columns, spare, QUANTISED_TILE_BYTES)
+        var sink = TileSink(spare, QUANTISED_TILE_BYTES)
+        F.unpack(source, sink)
         for i in range(F.BLOCK_WEIGHTS // TILE_COLUMNS):
             tile_to_float[F.KIND, F.ZERO](
                 spare.unsafe_offset(QUANTISED_TILE_BYTES * i),
@@ -166,116 +239,184 @@ def unpack_float[
             )
 
 
+@no_inline
+def unpack_panel[
+    F: WeightFormat, in_float: Bool
+](part: Part, scratch: BytePtr, mut fetch: Prefetcher):
+    """Unpack a stretch of columns of a group of rows."""
+    comptime step = step_columns[F]()
+    comptime tile_bytes = FLOAT_TILE_BYTES if in_float else QUANTISED_TILE_BYTES
+    comptime read_bytes = LANES * step_bytes[F]()
+    var weights = part.product.weights
+    var spare = scratch.unsafe_offset(PANEL_BYTES)
+    comptime for r in range(VECTORS):
+        var row = part.row + LANES * r
+        var tile = scratch.unsafe_offset(r * tile_bytes)
+        if weights.layout == PACKED:
+            # A group beyond the last row is not there: the last again.
+            row = min(row, (weights.rows() - 1) // LANES * LANES)
+            var source = weights.packed[F](row, part.column)
+            for column in range(0, part.n_columns, step):
+                fetch.step(read_bytes)
+                unpack_step[F, in_float](
+                    source, tile_at(tile, column, tile_bytes), spare
+                )
+        else:
+            row = min(row, weights.rows() - 1)
+            var source = weights.stored[F](row, part.column)
+            var whole = part.n_columns // step * step
+            for column in range(0, whole, step):
+                fetch.step(read_bytes)
+                unpack_step[F, in_float](
+                    source, tile_at(tile, column, tile_bytes), spare
+                )
+                source.move_to(source.base.unsafe_offset(step_bytes[F]()))
+            if whole < part.n_columns:
+                var left = (part.n_columns - whole) * F.BLOCK_BYTES
+                var end = source.copy_end(left, spare)
+                unpack_step[F, in_float](
+                    end, tile_at(tile, whole, tile_bytes), spare
+                )
+
+
+@always_inline
+def tile_at(panel: BytePtr, column: Int, tile_bytes: Int) -> BytePtr:
+    """The tile that begins at `column` of a panel's vector."""
+    return panel.unsafe_offset(column // TILE_COLUMNS * VECTORS * tile_bytes)
+
+
+@no_inline
+def multiply_one[
+    F: WeightFormat
+](part: Part, x: BytePtr, mut fetch: Prefetcher):
+    """All columns of a group of rows times one token."""
+    comptime step = step_columns[F]()
+    comptime read_bytes = LANES * step_bytes[F]()
+    comptime x_bytes = step // TILE_COLUMNS * X_BLOCK_BYTES
+    var weights = part.product.weights
+    comptime for r in range(VECTORS):
+        var row = part.row + LANES * r
+        if row < weights.rows():
+            var acc = Vector(0)
+            var blocks = x
+            if weights.layout == PACKED:
+                var source = weights.packed[F](row, 0)
+                for _ in range(0, weights.columns(), step):
+                    fetch.step(read_bytes)
+                    dot_block[F](source, blocks, acc)
+                    blocks = blocks.unsafe_offset(x_bytes)
+            else:
+                var source = weights.stored[F](row, 0)
+                for _ in range(0, weights.columns(), step):
+                    fetch.step(read_bytes)
+                    dot_block[F](source, blocks, acc)
+                    blocks = blocks.unsafe_offset(x_bytes)
+                    source.move_to(source.base.unsafe_offset(step_bytes[F]()))
+            store_vector(
+                part.y(0).unsafe_offset(LANES * r), acc, weights.rows() - row
+            )
+
+
+@always_inline
 def multiply_group[
-    F: WeightFormat, exact: Bool
+    F: WeightFormat, in_float: Bool
 ](
     product: Product,
     x: Activations,
     row: Int,
     scratch: BytePtr,
-    next: Prefetcher,
+    mut fetch: Prefetcher,
 ):
-    """All columns of the group of rows that begins at `row`.
-
-    `exact` multiplies in float32 whatever the format is.
-    """
-    comptime in_float = exact or F.KIND.is_float
+    """All columns of the group of rows that begins at `row`."""
     comptime panel_columns = (
         FLOAT_PANEL_COLUMNS if in_float else INT8_PANEL_COLUMNS
     )
-    comptime step_columns = max(F.BLOCK_WEIGHTS, TILE_COLUMNS)
-    comptime step_bytes = step_columns // F.BLOCK_WEIGHTS * F.BLOCK_BYTES
-    comptime tile_bytes = FLOAT_TILE_BYTES if in_float else QUANTISED_TILE_BYTES
-    var fetch = next
     var columns = product.weights.columns()
-    var stride = product.weights.row_bytes[F]()
-    var spare = scratch.unsafe_offset(PANEL_BYTES)
-    for first in range(0, columns, panel_columns):
-        var n = min(panel_columns, columns - first)
-        comptime for r in range(VECTORS):
-            var top = min(row + LANES * r, product.weights.rows() - 1)
-            var rows = Rows(
-                product.weights.row[F](top),
-                stride,
-                product.weights.rows() - top,
-            )
-            for column in range(0, n, step_columns):
-                var tile = scratch.unsafe_offset(
-                    (column // TILE_COLUMNS * VECTORS + r) * tile_bytes
-                )
-                var byte = (first + column) // step_columns * step_bytes
-                fetch.step()
-                comptime if in_float:
-                    unpack_float[F](rows, byte, n - column, tile, spare)
-                else:
-                    F.unpack(rows, byte, n - column, tile, VECTORS * tile_bytes)
-        var token = 0
+    comptime if not in_float:
+        if x.n_tokens == 1:
+            multiply_one[F](Part(product, row, 0, columns), x.blocks, fetch)
+            return
+    for column in range(0, columns, panel_columns):
+        var part = Part(
+            product, row, column, min(panel_columns, columns - column)
+        )
+        unpack_panel[F, in_float](part, scratch, fetch)
         comptime if in_float:
-            float_tokens[FLOAT_TOKENS](
-                product, x, row, first, n, scratch, token
-            )
-            float_tokens[4](product, x, row, first, n, scratch, token)
-            float_tokens[1](product, x, row, first, n, scratch, token)
+            multiply_float(part, x, scratch)
         else:
-            int8_tokens[F, INT8_TOKENS](
-                product, x, row, first, n, scratch, token
-            )
-            int8_tokens[F, 2](product, x, row, first, n, scratch, token)
-            int8_tokens[F, 1](product, x, row, first, n, scratch, token)
+            multiply_int8[F.KIND](part, x, scratch, Int32(F.ZERO))
 
 
 @always_inline
-def group_of[
+def stretch_of[
     n: Int
-](products: Array[Product, n], index: Int) -> Tuple[Int, Int]:
-    """Which product, and which of its rows, piece of work `index` is."""
-    var left = index
+](products: Array[Product, n], piece: Int, n_threads: Int) -> Stretch:
+    """Which rows of which product piece of work `piece` is.
+
+    A product is cut into some pieces for each thread: enough to even out, few
+    enough for memory to be read in long runs.
+    """
+    var left = piece
     for i in range(n):
         var groups = products[i].n_groups()
-        if left < groups:
-            return (i, left * GROUP_ROWS)
-        left -= groups
-    return (n, 0)
+        var size = max(1, groups // (4 * n_threads))
+        var pieces = (groups + size - 1) // size
+        if left < pieces:
+            return Stretch(
+                i,
+                left * size * GROUP_ROWS,
+                min((left + 1) * size * GROUP_ROWS, products[i].weights.rows()),
+            )
+        left -= pieces
+    return Stretch(n, 0, 0)
 
 
 @always_inline
-def run_group[
-    exact: Bool
-](
+def bytes_of[n: Int](products: Array[Product, n], stretch: Stretch) -> Bytes:
+    """Where the weights of a stretch lie."""
+    if stretch.index >= n:
+        return Bytes(products[0].weights.data.unsafe_value(), 0)
+    var weights = products[stretch.index].weights
+    comptime for i in range(ALL_FORMATS.length):
+        comptime F = ALL_FORMATS[i]
+        if weights.format == F.ID:
+            var size = weights.row_bytes[F]()
+            if weights.layout == PACKED:
+                size = weights.group_bytes[F]() // LANES
+            return Bytes(
+                weights.data.unsafe_value().unsafe_offset(stretch.first * size),
+                (stretch.end - stretch.first) * size,
+            )
+    return Bytes(weights.data.unsafe_value(), 0)
+
+
+@always_inline
+def run_stretch(
     product: Product,
     x: Activations,
-    row: Int,
+    exact: Bool,
+    stretch: Stretch,
     scratch: BytePtr,
-    next: Product,
-    next_row: Int,
+    mut fetch: Prefetcher,
 ):
-    """Multiply a group in its format, fetching the next group meanwhile."""
+    """Multiply a stretch of rows in their format.
+
+    `exact` multiplies in float32 whatever the format is.
+    """
     comptime for i in range(ALL_FORMATS.length):
         comptime F = ALL_FORMATS[i]
         if product.weights.format == F.ID:
-            comptime step = max(F.BLOCK_WEIGHTS, TILE_COLUMNS)
-            var steps = VECTORS * (
-                round_up(product.weights.columns(), step) // step
-            )
-            multiply_group[F, exact](
-                product, x, row, scratch, fetch_group(next, next_row, steps)
-            )
+            for row in range(stretch.first, stretch.end, GROUP_ROWS):
+                comptime if F.KIND.is_float:
+                    multiply_group[F, True](product, x, row, scratch, fetch)
+                else:
+                    if exact:
+                        multiply_group[F, True](product, x, row, scratch, fetch)
+                    else:
+                        multiply_group[F, False](
+                            product, x, row, scratch, fetch
+                        )
             return
-
-
-@always_inline
-def fetch_group(product: Product, row: Int, n_steps: Int) -> Prefetcher:
-    """A prefetcher of the group of rows that begins at `row`."""
-    var rows = min(GROUP_ROWS, product.weights.rows() - row)
-    comptime for i in range(ALL_FORMATS.length):
-        comptime F = ALL_FORMATS[i]
-        if product.weights.format == F.ID:
-            return Prefetcher(
-                product.weights.row[F](row),
-                rows * product.weights.row_bytes[F](),
-                n_steps,
-            )
-    return Prefetcher(product.weights.data.unsafe_value(), 0, 1)
 
 
 def share_products[
@@ -289,29 +430,13 @@ def share_products[
 ):
     """This thread's part of `n` products with the same activations.
 
-    Threads take groups of rows as they come; a barrier has to follow.
+    Threads take stretches of rows as they come; a barrier has to follow.
     """
-    var current = group_of[n](products, team[].take())
-    while current[0] < n:
-        var next = group_of[n](products, team[].take())
-        # After the last group there is nothing to fetch: its own rows again.
-        var ahead = next if next[0] < n else current
-        if exact:
-            run_group[True](
-                products[current[0]],
-                x,
-                current[1],
-                scratch,
-                products[ahead[0]],
-                ahead[1],
-            )
-        else:
-            run_group[False](
-                products[current[0]],
-                x,
-                current[1],
-                scratch,
-                products[ahead[0]],
-                ahead[1],
-            )
+    var n_threads = team[].n_threads
+    var current = stretch_of[n](products, team[].take(), n_threads)
+    var fetch = Prefetcher(bytes_of[n](products, current))
+    while current.index < n:
+        var next = stretch_of[n](products, team[].take(), n_threads)
+        fetch.then(bytes_of[n](products, next))
+        run_stretch(products[current.index], x, exact, current, scratch, fetch)
         current = next

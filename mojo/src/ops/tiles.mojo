@@ -60,18 +60,27 @@ def load_results[
 
 
 @always_inline
+def store_vector(at: F32Ptr, x: Vector, n_rows: Int):
+    """Write the results of the rows that there are, at most 16."""
+    if n_rows >= LANES:
+        at.unsafe_store(0, x)
+    else:
+        for i in range(n_rows):
+            at[unsafe_offset=i] = x[i]
+
+
+@always_inline
 def store_results[
     tokens: Int
 ](acc: Accumulators[tokens], y: F32Ptr, y_stride: Int, n_rows: Int):
     """Write the first `n_rows` results of each token."""
     comptime for t in range(tokens):
         comptime for r in range(VECTORS):
-            var at = y.unsafe_offset(t * y_stride + LANES * r)
-            if n_rows >= LANES * (r + 1):
-                at.unsafe_store(0, acc[VECTORS * t + r])
-            else:
-                for i in range(n_rows - LANES * r):
-                    at[unsafe_offset=i] = acc[VECTORS * t + r][i]
+            store_vector(
+                y.unsafe_offset(t * y_stride + LANES * r),
+                acc[VECTORS * t + r],
+                n_rows - LANES * r,
+            )
 
 
 @always_inline

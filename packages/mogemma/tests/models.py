@@ -11,11 +11,14 @@ from mogemma._native import Engine
 from mogemma.checkpoint import TensorType
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from blocks import Floats
+    from numpy.typing import NDArray
 
 ALL = 2**31 - 1
 
-OPTIONS = {"n_threads": 1, "max_tokens": 16, "max_outputs": 16, "n_context": 64}
+OPTIONS = {"n_threads": 1, "max_tokens": 16, "n_context": 64}
 
 
 def make_engine(
@@ -28,7 +31,41 @@ def make_engine(
 ) -> Engine:
     """An engine over `model`, or over `make_model()`; `options` are changes to OPTIONS."""
     choices = {"arithmetic": arithmetic, "cache_format": cache_format}
-    return Engine(model or make_model(), {**OPTIONS, **options}, choices=choices, level=level)
+    numbers = {**OPTIONS, **options}
+    numbers.setdefault("max_outputs", numbers["max_tokens"])
+    return Engine(model or make_model(), numbers, choices=choices, level=level)
+
+
+def packed(
+    engine: Engine,
+    matrix: Mapping[str, Any],
+    slices: Iterable[tuple[int, int]] | None = None,
+    *,
+    allocate: Callable[[int], NDArray[np.uint8]] | None = None,
+) -> dict[str, Any]:
+    """A matrix in the order in which the kernels read it.
+
+    Args:
+        slices: First row and number of rows of each call; default: all in one.
+        allocate: Makes the memory, on a 64-byte boundary.
+    """
+    ffi, lib = engine.kernel.ffi, engine.kernel.lib
+    stored: Any = ffi.new("mogemma_matrix *", {x: matrix[x] for x in ("n_rows", "n_columns", "format")})
+    data = ffi.from_buffer(matrix["data"])
+    stored.data = data
+    n_bytes = lib.mogemma_packed_bytes(stored)
+    assert n_bytes > 0
+    memory = (allocate or aligned)(n_bytes)
+    for first, n_rows in slices or [(0, matrix["n_rows"])]:
+        assert lib.mogemma_pack(engine._engine, stored, first, n_rows, ffi.from_buffer(memory)) == 0
+    return {**matrix, "data": memory, "layout": lib.MOGEMMA_PACKED}
+
+
+def aligned(n_bytes: int) -> NDArray[np.uint8]:
+    """Zeros on a 64-byte boundary."""
+    memory = np.zeros(n_bytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + n_bytes]
 
 
 def make_model(

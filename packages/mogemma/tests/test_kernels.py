@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from blocks import FLOATS, QUANTISED, parts_of, random_matrix, weights_of
-from models import make_engine, make_model
+from models import make_engine, make_model, packed
 from products import fma, int8_product, quantised
 
-from mogemma._native import Engine, dequantize
+from mogemma._native import Engine, dequantize, load_kernel
 from mogemma.checkpoint import TensorType
+from mogemma.errors import KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -245,3 +246,70 @@ def test_weights_are_read_at_any_alignment_and_not_beyond_their_end(engines: Eng
             moved = np.zeros(len(raw) + shift, np.uint8)
             moved[shift:] = raw
             assert np.array_equal(engine.matmul({**matrix, "data": moved[shift:]}, x), expected)
+
+
+# --- packed matrices
+
+
+def can_be_packed(kind: TensorType, n_columns: int) -> bool:
+    return kind not in FLOATS or n_columns % 32 == 0
+
+
+@every_format
+@pytest.mark.parametrize("arithmetic", ["INT8", "FLOAT32"])
+def test_a_packed_matrix_gives_the_same_bits(engines: Engines, kind: TensorType, arithmetic: str) -> None:
+    engine = engines(arithmetic)
+    for matrix, x, _ in cases(kind):
+        if can_be_packed(kind, x.shape[1]):
+            for n_rows in ROWS:
+                stored = first_rows(matrix, n_rows)
+                ordered = packed(engine, stored)
+                for n_tokens in (1, 2, 17):
+                    assert np.array_equal(engine.matmul(ordered, x[:n_tokens]), engine.matmul(stored, x[:n_tokens]))
+
+
+@every_format
+def test_a_matrix_can_be_packed_some_rows_at_a_time_by_any_threads(engines: Engines, kind: TensorType) -> None:
+    matrix, _, _ = cases(kind)[-1]
+    whole = packed(engines("INT8"), matrix)["data"]
+    slices = [(48, 16), (0, 32), (64, 1), (32, 16)]
+    assert np.array_equal(packed(engines("INT8", 3), matrix, slices)["data"], whole)
+
+
+@every_format
+def test_packing_takes_about_the_bytes_that_the_matrix_has(engines: Engines, kind: TensorType) -> None:
+    """To whole groups of 16 rows and cache lines; a block of 17 bytes takes 18."""
+    matrix = random_matrix(kind, 64, 1280)
+    n_bytes = len(packed(engines("INT8"), matrix)["data"])
+    assert n_bytes <= len(bytes(matrix["data"])) * 18 / 17 + 4 * 64
+
+
+@pytest.mark.parametrize(
+    ("first", "n_rows", "status"),
+    [(-16, 16, "BAD_ARGUMENT"), (8, 8, "BAD_ARGUMENT"), (0, 0, "BAD_ARGUMENT"), (0, 41, "BAD_ARGUMENT"), (48, 1, "BAD_ARGUMENT")],
+)
+def test_rows_that_cannot_be_packed_are_refused(engines: Engines, first: int, n_rows: int, status: str) -> None:
+    engine = engines("INT8")
+    ffi, lib = engine.kernel.ffi, engine.kernel.lib
+    matrix = random_matrix(TensorType.Q8_0, 40, 64)
+    data = ffi.from_buffer(matrix["data"])
+    native = ffi.new("mogemma_matrix *", {"data": data, "n_rows": 40, "n_columns": 64, "format": 8})
+    memory = ffi.new("char[]", lib.mogemma_packed_bytes(native))
+    assert engine.kernel.status_name(lib.mogemma_pack(engine._engine, native, first, n_rows, memory)) == status
+
+
+@pytest.mark.parametrize(("n_columns", "kind", "n_bytes"), [(40, TensorType.F32, 0), (33, TensorType.BF16, 0)])
+def test_rows_of_floats_that_are_no_whole_tiles_stay_as_they_are(
+    level: str, n_columns: int, kind: TensorType, n_bytes: int
+) -> None:
+    kernel = load_kernel(level)
+    data = kernel.ffi.new("char[]", 4 * n_columns)
+    fields = {"data": data, "n_rows": 1, "n_columns": n_columns, "format": int(kind)}
+    assert kernel.lib.mogemma_packed_bytes(kernel.ffi.new("mogemma_matrix *", fields)) == n_bytes
+
+
+def test_a_row_of_a_packed_matrix_is_not_looked_up(engines: Engines, level: str) -> None:
+    """Its bytes are elsewhere: the wrong ones would come out."""
+    matrix = packed(engines("INT8"), random_matrix(TensorType.Q8_0, 16, 32))
+    with pytest.raises(KernelError, match="BAD_ARGUMENT"):
+        dequantize(matrix, 0, level=level)

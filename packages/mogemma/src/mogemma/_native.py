@@ -15,10 +15,10 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEVEL_VARIABLE = "MOGEMMA_CPU_LEVEL"
+
+_PACK_SLICE = 8 << 20
+"""Bytes of weights that are packed before their stored pages are given back."""
 
 STRUCTS = ("matrix", "rope", "layer", "model", "options", "sequence", "batch")
 """In the order in which mogemma_struct_bytes counts them."""
@@ -83,7 +86,7 @@ def runnable_levels(folder: Path | None = None) -> dict[str, Path]:
     return {level["name"]: folder / level["library"] for level in levels if flags.issuperset(level["needs"])}
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_kernel(level: str | None = None) -> Kernel:
     """Load the best library for this processor, or the level named here or in MOGEMMA_CPU_LEVEL.
 
@@ -114,9 +117,11 @@ def load_kernel(level: str | None = None) -> Kernel:
 class Memory:
     """Zeroed memory of the system's, a whole number of pages; pages never touched are never made."""
 
-    def __init__(self, kernel: Kernel, n_bytes: int, purpose: str) -> None:
+    def __init__(self, kernel: Kernel, n_bytes: int, purpose: str, *, huge_pages: bool = False) -> None:
         try:
             self._map = mmap.mmap(-1, max(n_bytes, 1))
+            if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
+                self._map.madvise(mmap.MADV_HUGEPAGE)  # all of it is used, and faulting page by page would take longer
         except (OSError, ValueError, OverflowError) as error:
             raise OutOfMemoryError(
                 f"The system gives no {n_bytes / 2**20:,.0f} MB for {purpose} ({error}). "
@@ -125,9 +130,16 @@ class Memory:
         self._ffi = kernel.ffi
         self.n_bytes = n_bytes
         self.pointer = kernel.ffi.from_buffer(self._map, require_writable=True)
+        self._others: list[Memory] = []
+
+    def keep(self, other: Memory) -> None:
+        """Close another memory together with this one."""
+        self._others.append(other)
 
     def close(self) -> None:
         """Give the memory back; the pointer is dead from then on."""
+        for other in self._others:
+            other.close()
         if not self._map.closed:
             self._ffi.release(self.pointer)
             self._map.close()
@@ -234,9 +246,21 @@ class Engine:
         self.kernel = load_kernel(level)
         ffi, lib = self.kernel.ffi, self.kernel.lib
         self._structs = _Structs(ffi)
+        try:
+            self._open(model, {**options, **{field: getattr(lib, name) for field, name in choices.items()}})
+        except BaseException:
+            self._structs.release()
+            raise
+        self._owner = os.getpid()
+        # Runs once: in close(), when the engine is forgotten, or at exit. The threads must end before their memory does.
+        self._shut = weakref.finalize(
+            self, _shut_engine, self._lock, lib, self._engine, self._structs, self._memory, self._owner
+        )
+
+    def _open(self, model: Mapping[str, Any], options: Mapping[str, int]) -> None:
+        ffi, lib = self.kernel.ffi, self.kernel.lib
         self._model = self._structs.new("model", model)
-        named = {field: getattr(lib, name) for field, name in choices.items()}
-        self._options = self._structs.new("options", {**options, **named})
+        self._options = self._structs.new("options", options)
         self.vocab_size: int = self._model.vocab_size
         self.hidden_dim: int = self._model.hidden_dim
         dense = [self._model.dense[i].n_rows for i in range(self._model.n_dense)]
@@ -249,15 +273,12 @@ class Engine:
         if n_bytes < 0:
             self._refuse(-n_bytes, layer[0])
         self.cache_bytes: int = lib.mogemma_cache_bytes(self._model, self._options)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._memory = Memory(self.kernel, n_bytes, "the scratch memory of a call")
         self._engine = ffi.cast("mogemma_engine *", self._memory.pointer)
         if lib.mogemma_engine_open(self._model, self._options, self._engine):
             self._memory.close()
             raise OutOfMemoryError(f"The system gives no {self.n_threads} threads. Load the model with fewer.")
-        self._owner = os.getpid()
-        # Runs once: in close(), when the engine is forgotten, or at exit. The threads must end before their memory does.
-        self._shut = weakref.finalize(self, _shut_engine, lib, self._engine, self._structs, self._memory, self._owner)
 
     def _refuse(self, status: int, layer: int) -> None:
         name = self.kernel.status_name(status)
@@ -272,6 +293,51 @@ class Engine:
     def _describe_options(self) -> str:
         names = ("n_threads", "max_tokens", "max_outputs", "n_context", "cache_format", "arithmetic")
         return ", ".join(f"{name}={getattr(self._options, name)}" for name in names)
+
+    def pack(self, on_slice: Callable[[], None]) -> int:
+        """Pack the model's matrices, all but the token embeddings: decode then reads them in the order of use.
+
+        Args:
+            on_slice: Called after every few megabytes, whose stored bytes are no longer read.
+
+        Returns:
+            Bytes that the packed matrices take.
+        """
+        lib = self.kernel.lib
+        matrices = [matrix for matrix in self._matrices() if lib.mogemma_packed_bytes(matrix) > 0]
+        sizes = [lib.mogemma_packed_bytes(matrix) for matrix in matrices]
+        if not matrices:
+            return 0
+        packed = Memory(self.kernel, sum(sizes), "the packed weights", huge_pages=True)
+        self._memory.keep(packed)
+        start = 0
+        for matrix, size in zip(matrices, sizes, strict=True):
+            self._pack(matrix, packed.pointer + start, size, on_slice)
+            start += size
+        return sum(sizes)
+
+    def _matrices(self) -> Iterator[Any]:
+        """Every matrix that tokens are multiplied by."""
+        layer_type = self.kernel.ffi.typeof("mogemma_layer")
+        names = [name for name, field in layer_type.fields if field.type.cname == "mogemma_matrix"]
+        for index in range(self._model.n_layers):
+            layer = self._model.layers[index]
+            yield from (self.kernel.ffi.addressof(layer, name) for name in names)
+        yield from (self.kernel.ffi.addressof(self._model.dense, i) for i in range(self._model.n_dense))
+        yield self.kernel.ffi.addressof(self._model, "head")
+
+    def _pack(self, matrix: Any, memory: Any, size: int, on_slice: Callable[[], None]) -> None:
+        """Pack one matrix, some rows at a time, so that little of it is ever in memory twice."""
+        n_rows = max(_PACK_SLICE * matrix.n_rows // size // 16, 1) * 16
+        for first in range(0, matrix.n_rows, n_rows):
+            n = min(n_rows, matrix.n_rows - first)
+            with self._use():
+                status = self.kernel.lib.mogemma_pack(self._engine, matrix, first, n, memory)
+            if status:
+                self._raise(status)
+            on_slice()
+        matrix.data = memory
+        matrix.layout = self.kernel.lib.MOGEMMA_PACKED
 
     @property
     def n_bytes(self) -> int:
@@ -315,7 +381,7 @@ class Engine:
             sequence.n_tokens = len(run.token_ids)
             sequence.position = run.position
             sequence.n_outputs = run.n_outputs
-        batch = ffi.new("mogemma_batch *")
+        batch: Any = ffi.new("mogemma_batch *")
         batch.sequences = sequences
         batch.n_sequences = len(runs)
         arrays = [self._place(batch, "logits", logits), self._place(batch, "hidden", hidden)]
@@ -358,13 +424,17 @@ class Engine:
             self._raise(status)
         return y
 
-    @contextmanager
-    def _use(self) -> Iterator[None]:
-        """Keep the engine to oneself, and open."""
+    def check_process(self) -> None:
+        """Raise ModelClosedError in a forked child, where this engine cannot run."""
         if os.getpid() != self._owner:
             raise ModelClosedError(
                 "This model was loaded before a fork, and its threads stayed with the parent. Load it in the child."
             )
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        """Keep the engine to oneself, and open."""
+        self.check_process()
         with self._lock:
             if not self._shut.alive:
                 raise ModelClosedError("This model was closed. Load it again.")
@@ -372,17 +442,18 @@ class Engine:
 
     def close(self) -> None:
         """Wait for a running call, stop the threads and give all memory back. Closing twice is harmless."""
-        if os.getpid() == self._owner:
-            with self._lock:
-                self._shut()
+        with self._lock if os.getpid() == self._owner else nullcontext():  # a second caller waits until it is done
+            self._shut()
 
 
-def _shut_engine(lib: Any, engine: Any, structs: _Structs, memory: Memory, owner: int) -> None:
-    if os.getpid() != owner:  # in a forked child there are no threads to stop
-        return
-    lib.mogemma_engine_close(engine)
-    structs.release()
-    memory.close()
+def _shut_engine(lock: threading.RLock, lib: Any, engine: Any, structs: _Structs, memory: Memory, owner: int) -> None:
+    # In a forked child there are no threads to stop, and whoever held the lock is not there to release it.
+    is_ours = os.getpid() == owner
+    with lock if is_ours else nullcontext():  # at exit a daemon thread may be in a forward pass
+        if is_ours:
+            lib.mogemma_engine_close(engine)
+        structs.release()
+        memory.close()
 
 
 def top_k(logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -8,13 +8,13 @@ ends the forward pass under way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._native import Cancel
-from .model import SyncEmbeddingModel, SyncGemmaModel
+from .model import LoadedModel, SyncEmbeddingModel, SyncGemmaModel
 
 if TYPE_CHECKING:
     import os
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .model import Messages, Prompt
     from .tokenizer import Tokenizer
 
-_Model = TypeVar("_Model", SyncGemmaModel, SyncEmbeddingModel)
+_Model = TypeVar("_Model", bound=LoadedModel)
 _Result = TypeVar("_Result")
 
 
@@ -63,7 +63,7 @@ class _AsyncModel(Generic[_Model]):
 
     async def _run(self, work: Callable[[], _Result], cancel: Cancel | None = None) -> _Result:
         """Do it in the model's thread; a cancelled task sets `cancel` and leaves."""
-        self._model._check_open()  # noqa: SLF001  the other half of the same class
+        self._model.check_open()
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         try:
             return await future
@@ -95,9 +95,12 @@ class AsyncGemmaModel(_AsyncModel[SyncGemmaModel]):
     async def generate(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> str:
         return (await self.complete(prompt, **options)).text
 
-    async def complete(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> Completion:
+    async def complete(
+        self, prompt: Prompt, *, stop_ids: Collection[int] | None = None, **options: Unpack[SamplingOptions]
+    ) -> Completion:
         cancel = Cancel()
-        return await self._finish(partial(self._model.generation, prompt, cancel=cancel, **options), cancel)
+        start = partial(self._model.generation, prompt, stop_ids=stop_ids, cancel=cancel, **options)
+        return await self._finish(start, cancel)
 
     async def chat(self, messages: Messages, **options: Unpack[SamplingOptions]) -> Completion:
         cancel = Cancel()
@@ -171,9 +174,7 @@ class AsyncEmbeddingModel(_AsyncModel[SyncEmbeddingModel]):
         work = partial(self._model.embed, texts, dimensions=dimensions, prompt=prompt, cancel=cancel)
         return await self._run(work, cancel)
 
-    async def embed_query(
-        self, text: str | Sequence[str], *, dimensions: int | None = None
-    ) -> NDArray[np.float32]:
+    async def embed_query(self, text: str | Sequence[str], *, dimensions: int | None = None) -> NDArray[np.float32]:
         cancel = Cancel()
         work = partial(self._model.embed_query, text, dimensions=dimensions, cancel=cancel)
         return await self._run(work, cancel)

@@ -34,6 +34,15 @@ def available_cores() -> int:
     return max(1, math.floor(min(cores, _cgroup_quota())))
 
 
+def available_memory() -> float:
+    """Bytes that new work may take without pushing anything out; infinity where the system does not tell."""
+    for line in _text(Path("/proc/meminfo")).splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024.0
+    return math.inf
+
+
 def _cgroup_quota() -> float:
     """Cores that the control group of this process, and every one above it, may use; infinity without a limit."""
     quota = math.inf

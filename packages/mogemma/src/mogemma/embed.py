@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._native import Cancel, SequenceRun
-from .errors import ConfigError, ContextFullError
+from .errors import ContextFullError
+from .options import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -95,9 +96,8 @@ class Embedder:
     def _checked(self, dimensions: int | None) -> int:
         if dimensions is None:
             return self.dimensions
-        if not 1 <= dimensions <= self.dimensions:
-            raise ConfigError(f"dimensions={dimensions} is out of range: this model's vectors have {self.dimensions}.")
-        return dimensions
+        size: int = whole(1, self.dimensions, note=", the size of this model's vectors")("dimensions", dimensions)
+        return size
 
 
 def _cut(vectors: NDArray[np.float32], dimensions: int, normalize: bool) -> NDArray[np.float32]:

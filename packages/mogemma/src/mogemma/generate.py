@@ -106,7 +106,7 @@ class Generation(Iterator[Step]):
         self._tokenizer = tokenizer
         self._prompt_ids = prompt_ids
         self._n_cached = session.position
-        self._n_most = _most_tokens(len(prompt_ids), sampling.max_tokens, session.context)
+        self._n_most = most_tokens(len(prompt_ids), sampling.max_tokens, session.context)
         self._sampling = sampling
         self._sampler = Sampler(sampling, vocab_size)
         self._stream = TextStream(tokenizer, sampling.stop)
@@ -209,11 +209,15 @@ class Generation(Iterator[Step]):
         )
 
 
-def _most_tokens(n_prompt: int, max_tokens: int | None, context: int) -> int:
+def most_tokens(n_prompt: int, max_tokens: int | None, context: int) -> int:
     """How many tokens may be generated; a prompt and its answer share the context.
 
     A max_tokens that does not fit is an error, not a limit to be lowered in silence: who asks for so many would find out
     only when the answer breaks off.
+
+    Raises:
+        ContextFullError: The prompt, or the prompt and max_tokens together, do not fit the context.
+        ConfigError: The prompt has no tokens.
     """
     if n_prompt == 0:
         raise ConfigError("The prompt has no tokens; give at least one, such as BOS.")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from glob import escape
 from pathlib import Path
 
+from .checkpoint.files import stat_path
 from .errors import ModelNotFoundError
 
 FOLDER_VARIABLE = "MOGEMMA_MODELS"
@@ -23,14 +25,16 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     `gemma-3-270m` also finds the one GGUF file there whose name begins so.
 
     Raises:
-        ModelNotFoundError: There is neither, or several files fit.
+        ModelNotFoundError: There is neither, it cannot be looked at, or several files fit.
     """
-    path = Path(name).expanduser()
-    if path.exists() or path.is_absolute():
+    path = Path(name)
+    with suppress(RuntimeError):  # no such user: then it is the name of a file
+        path = path.expanduser()
+    if path.is_absolute() or stat_path(path) is not None:
         return path
     folder = model_folder()
     if len(path.parts) == 1:
-        if (folder / path).exists():
+        if stat_path(folder / path) is not None:
             return folder / path
         fitting = sorted(folder.glob(f"{escape(path.name.lower())}[-.]*gguf"))
         if len(fitting) == 1:

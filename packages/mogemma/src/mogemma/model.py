@@ -8,9 +8,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -20,8 +19,8 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .config import EmbeddingConfig, GenerationConfig, SamplingConfig, file_sampling, read_config, resolve_sampling
 from .embed import Embedder
 from .embedding_prompt import with_task
-from .errors import ConfigError, ModelClosedError, ModelFormatError, TokenizerError
-from .generate import Generation
+from .errors import ConfigError, ContextFullError, ModelClosedError, ModelFormatError, TokenizerError
+from .generate import Generation, most_tokens
 from .info import ModelInfo, describe
 from .library import find_model
 from .prompt import GEMMA_3, render
@@ -54,7 +53,7 @@ _SCORE_CHUNK = 64
 """Tokens whose logits are held at once while a text is scored."""
 
 
-class _Model:
+class LoadedModel:
     """An open checkpoint, the engine over it and its tokenizer."""
 
     def __init__(self, checkpoint: Checkpoint, runner: Runner) -> None:
@@ -66,17 +65,18 @@ class _Model:
     @property
     def tokenizer(self) -> Tokenizer:
         """Text to token ids and back. A model without one still runs on ids; it says so when text comes in."""
+        self.check_open()
         return self._tokenizer
 
     @property
     def info(self) -> ModelInfo:
         """What the model is and what it costs at this moment."""
-        self._check_open()
+        self.check_open()
         return describe(self._checkpoint, self._runner)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text as this model would read it, BOS included."""
-        return self._tokenizer.count(text)
+        return self.tokenizer.count(text)
 
     def close(self) -> None:
         """Wait for running calls, then give all memory back. Closing twice is harmless; any other use is an error."""
@@ -84,12 +84,14 @@ class _Model:
         self._runner.close()
         self._checkpoint.close()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise ModelClosedError once the model was closed."""
         if not self._is_open:
             raise ModelClosedError("This model was closed. Load it again.")
+        self._runner.engine.check_process()
 
     def _ids(self, text: Prompt) -> list[int]:
-        self._check_open()
+        self.check_open()
         return self._tokenizer.encode(text) if isinstance(text, str) else self._runner.checked_ids(text).tolist()
 
     def __enter__(self) -> Self:
@@ -101,7 +103,7 @@ class _Model:
         self.close()
 
 
-class SyncGemmaModel(_Model):
+class SyncGemmaModel(LoadedModel):
     """A Gemma that writes text.
 
     Calls from several threads are legal: each text has a KV cache of its own, and forward passes take turns.
@@ -123,22 +125,21 @@ class SyncGemmaModel(_Model):
         """
         self._config = read_config(GenerationConfig, model, options)
         config = self._config
-        checkpoint = open_checkpoint(find_model(config.model))
-        try:
-            runner = Runner(
-                checkpoint,
-                context=config.context,
-                threads=config.threads,
-                arithmetic=config.arithmetic,
-                cache=config.cache,
+        with ExitStack() as opened:
+            checkpoint = opened.enter_context(open_checkpoint(find_model(config.model)))
+            runner = opened.enter_context(
+                Runner(
+                    checkpoint,
+                    context=config.context,
+                    threads=config.threads,
+                    arithmetic=config.arithmetic,
+                    cache=config.cache,
+                )
             )
             self._idle = [Session(runner)]
             self._in_file = _file_sampling(checkpoint)
-        except BaseException:
-            checkpoint.close()
-            raise
-        self._sessions_lock = threading.Lock()
-        super().__init__(checkpoint, runner)
+            super().__init__(checkpoint, runner)
+            opened.pop_all()  # all is well: they stay open until close()
 
     def generate(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> str:
         """Continue a text; errors as in `complete`."""
@@ -208,6 +209,7 @@ class SyncGemmaModel(_Model):
         ids = self._ids(prompt)
         if not ids:
             raise TokenizerError("The prompt is empty and this model puts no BOS before it. Give it some text.")
+        most_tokens(len(ids), sampling.max_tokens, self._runner.context)  # before a session forgets what it holds
         with self._session(ids) as session:
             generation = Generation(
                 session,
@@ -234,7 +236,7 @@ class SyncGemmaModel(_Model):
         **options: Unpack[SamplingOptions],
     ) -> Iterator[Generation]:
         """The same for a conversation: what `chat` and `chat_stream` run."""
-        self._check_open()
+        self.check_open()
         ids = self._tokenizer.encode_segments(render(messages, GEMMA_3))
         with self.generation(ids, on_progress=on_progress, cancel=cancel, **options) as generation:
             yield generation
@@ -242,7 +244,8 @@ class SyncGemmaModel(_Model):
     @property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end a text: end of sequence, and the end of a turn where the vocabulary has one."""
-        ids = {self._tokenizer.eos_id, self._tokenizer.id_of(END_OF_TURN), *_listed_stop_ids(self._checkpoint)}
+        tokenizer = self.tokenizer
+        ids = {tokenizer.eos_id, tokenizer.id_of(END_OF_TURN), *_listed_stop_ids(self._checkpoint)}
         return frozenset(token_id for token_id in ids if token_id is not None)
 
     def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
@@ -255,8 +258,16 @@ class SyncGemmaModel(_Model):
         """Natural log-probability of each token after the first, float32 [n_tokens - 1].
 
         The first is BOS where text is given, so every token of the text is scored.
+
+        Raises:
+            ContextFullError: There are more tokens than the context holds; nothing was computed.
         """
         ids = self._ids(text)
+        if len(ids) > self._runner.context:
+            raise ContextFullError(
+                f"The text has {len(ids)} tokens, the context holds {self._runner.context}. Score it in parts, or load "
+                f"the model with context={len(ids)}."
+            )
         scores = np.empty(max(len(ids) - 1, 0), np.float32)
         with self._session(()) as session:
             for first in range(0, len(scores), _SCORE_CHUNK):
@@ -269,9 +280,7 @@ class SyncGemmaModel(_Model):
     def close(self) -> None:
         """Wait for a running forward pass, then give all memory back."""
         super().close()
-        with self._sessions_lock:
-            while self._idle:
-                self._idle.pop().close()
+        self._keep_idle(0)
 
     @contextmanager
     def _session(self, token_ids: Sequence[int]) -> Iterator[Session]:
@@ -279,22 +288,26 @@ class SyncGemmaModel(_Model):
 
         One is kept between calls; a second call at the same time gets a new one.
         """
-        self._check_open()
-        with self._sessions_lock:
-            session = self._idle.pop() if self._idle else None
-        session = session or Session(self._runner)
+        self.check_open()
+        try:
+            session = self._idle.pop()
+        except IndexError:
+            session = Session(self._runner)
         try:
             session.reuse(token_ids)
             yield session
         finally:
-            with self._sessions_lock:
-                if self._is_open and not self._idle:
-                    self._idle.append(session)
-                else:
-                    session.close()
+            self._idle.append(session)
+            self._keep_idle(1 if self._is_open else 0)
+
+    def _keep_idle(self, n_sessions: int) -> None:
+        """Close all idle sessions but the last. Without a lock: a forked child might find it held by nobody."""
+        while len(self._idle) > n_sessions:
+            with suppress(IndexError):  # another thread was faster
+                self._idle.pop(0).close()
 
 
-class SyncEmbeddingModel(_Model):
+class SyncEmbeddingModel(LoadedModel):
     """A Gemma that turns texts into vectors: EmbeddingGemma, or the mean hidden state of a generative one.
 
     A text's vector does not depend on the texts it is embedded with. Calls from several threads are legal.
@@ -316,23 +329,23 @@ class SyncEmbeddingModel(_Model):
         """
         self._config = read_config(EmbeddingConfig, model, options)
         config = self._config
-        checkpoint = open_checkpoint(find_model(config.model))
-        try:
-            runner = Runner(
-                checkpoint,
-                context=None,
-                most_context=EMBEDDING_CONTEXT,
-                threads=config.threads,
-                arithmetic=config.arithmetic,
-                max_tokens=config.batch_tokens,
-                runs_whole=True,
+        with ExitStack() as opened:
+            checkpoint = opened.enter_context(open_checkpoint(find_model(config.model)))
+            runner = opened.enter_context(
+                Runner(
+                    checkpoint,
+                    context=None,
+                    most_context=EMBEDDING_CONTEXT,
+                    threads=config.threads,
+                    arithmetic=config.arithmetic,
+                    max_tokens=config.batch_tokens,
+                    runs_whole=True,
+                )
             )
             self._embedder = Embedder(runner)
             self._prompts = _file_prompts(checkpoint)
-        except BaseException:
-            checkpoint.close()
-            raise
-        super().__init__(checkpoint, runner)
+            super().__init__(checkpoint, runner)
+            opened.pop_all()  # all is well: they stay open until close()
 
     @property
     def dimensions(self) -> int:
@@ -369,14 +382,14 @@ class SyncEmbeddingModel(_Model):
         Raises:
             ContextFullError: A text is longer than the model's context; nothing is cut.
         """
-        self._check_open()
+        self.check_open()
         if isinstance(texts, str):
-            return self.embed([texts], dimensions=dimensions, prompt=prompt, cancel=cancel)[0]
+            return self.embed([texts], dimensions=dimensions, prompt=prompt, cancel=cancel).reshape(-1)
         name = prompt or self._config.prompt
         ids = [self._ids(self._prompted(text, name) if isinstance(text, str) else text) for text in texts]
         return self._embedder.embed(
             ids,
-            dimensions=dimensions or self._config.dimensions,
+            dimensions=self._config.dimensions if dimensions is None else dimensions,
             normalize=self._config.normalize,
             cancel=cancel,
             on_progress=on_progress,
@@ -400,7 +413,9 @@ class SyncEmbeddingModel(_Model):
         if titles is None:
             return self.embed(texts, dimensions=dimensions, prompt="document", **options)
         if isinstance(texts, str) or len(titles) != len(texts):
-            raise ConfigError(f"There are {len(texts)} texts and {len(titles)} titles; give one (or None) for each text.")
+            raise ConfigError(
+                f"There are {len(texts)} texts and {len(titles)} titles; give one (or None) for each text."
+            )
         prompted = [with_task(text, "document", title=title) for text, title in zip(texts, titles, strict=True)]
         return self.embed(prompted, dimensions=dimensions, **options)
 
@@ -466,4 +481,5 @@ def _log_probabilities(logits: NDArray[np.float32], token_ids: Sequence[int]) ->
     best = logits.max(axis=1, keepdims=True)
     totals = np.log(np.exp(logits - best).sum(axis=1, dtype=np.float64))
     chosen = logits[np.arange(len(token_ids)), token_ids]
-    return (chosen - best[:, 0] - totals).astype(np.float32)
+    scores: NDArray[np.float32] = (chosen - best[:, 0] - totals).astype(np.float32)
+    return scores

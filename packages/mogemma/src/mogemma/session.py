@@ -8,19 +8,24 @@ import numpy as np
 
 from ._native import Cancel, Engine, SequenceRun
 from .architectures import read_architecture
-from .cpu import available_cores
+from .cpu import available_cores, available_memory
 from .errors import ConfigError, ContextFullError, ModelClosedError, TokenizerError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import TracebackType
 
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from .checkpoint import Checkpoint
     from .config import Arithmetic, CacheFormat
 
 PREFILL_CHUNK = 256
 """Tokens of one prefill call: enough to amortise unpacking weights, few enough to be interrupted soon."""
+
+_MOST_OF_MEMORY = 0.6
+"""Part of the available memory that packed weights may take."""
 
 _ARITHMETIC = {"int8": "MOGEMMA_INT8", "float32": "MOGEMMA_FLOAT32"}
 _CACHE = {"f32": "MOGEMMA_F32", "f16": "MOGEMMA_F16", "bf16": "MOGEMMA_BF16"}
@@ -45,6 +50,7 @@ class Runner:
         max_outputs: int | None = None,
         most_context: int | None = None,
         runs_whole: bool = False,
+        pack: bool | None = None,
         level: str | None = None,
     ) -> None:
         """Open an engine.
@@ -59,6 +65,8 @@ class Runner:
             max_outputs: Most rows of logits or embeddings in one pass; default: as many as tokens.
             most_context: The default context is no more than this.
             runs_whole: One pass must take as many tokens as the context holds.
+            pack: Keep the weights in memory in the order in which they are read, and give back their pages in the file;
+                default: where they are quantised and fit.
             level: CPU level of the kernels; default: the best that runs here.
 
         Raises:
@@ -80,9 +88,24 @@ class Runner:
         self.arithmetic: Arithmetic = arithmetic
         self.cache_format: CacheFormat = cache
         self.engine = Engine(
-            architecture.struct, options, choices={"arithmetic": _ARITHMETIC[arithmetic], "cache_format": _CACHE[cache]},
+            architecture.struct,
+            options,
+            choices={"arithmetic": _ARITHMETIC[arithmetic], "cache_format": _CACHE[cache]},
             level=level,
         )
+        self.packed_bytes = self.engine.pack(checkpoint.forget) if self._pays_to_pack(pack) else 0
+
+    def _pays_to_pack(self, wanted: bool | None) -> bool:
+        """Whether to spend memory of the weights' size on faster reading.
+
+        Their pages in the file are given back meanwhile, but those the system may take back and read again, which it cannot
+        do with packed ones: so they have to fit well.
+        """
+        if wanted is not None:
+            return wanted
+        size = self.architecture.layer_bytes + self.architecture.head_bytes
+        is_quantised = self.arithmetic == "int8" and self.architecture.is_quantised
+        return is_quantised and size < _MOST_OF_MEMORY * available_memory()
 
     def _context(self, wanted: int | None, most: int | None) -> int:
         if wanted is None:
@@ -103,16 +126,29 @@ class Runner:
         Raises:
             TokenizerError: There is none, or one of them is no token.
         """
-        ids = np.asarray(token_ids)
+        try:
+            ids = np.asarray(token_ids)
+        except ValueError:  # lists in it, of different lengths
+            ids = np.empty(0)
         if ids.ndim != 1 or ids.size == 0 or ids.dtype.kind not in "iu":
             raise TokenizerError("Token ids must be a sequence of at least one whole number.")
         if (wrong := ids[(ids < 0) | (ids >= self.spec.vocab_size)]).size:
-            raise TokenizerError(f"Token id {wrong[0]} is out of range: this model has 0 to {self.spec.vocab_size - 1}.")
+            raise TokenizerError(
+                f"Token id {wrong[0]} is out of range: this model has 0 to {self.spec.vocab_size - 1}."
+            )
         return np.ascontiguousarray(ids, np.int32)
 
     def close(self) -> None:
         """Stop the threads and give the memory back; sessions are unusable from then on."""
         self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class Session:
@@ -129,7 +165,7 @@ class Session:
             )
         self._runner = runner
         self._cache = runner.engine.new_cache()
-        self._logits = np.empty((1, runner.spec.vocab_size), np.float32)
+        self._logits: NDArray[np.float32] = np.empty((1, runner.spec.vocab_size), np.float32)
         self._is_open = True
         self._highest = 0
         self.token_ids: list[int] = []
@@ -172,12 +208,12 @@ class Session:
             self._append(part, 1 if is_last else 0, self._logits if is_last else None, cancel)
             if on_progress is not None:
                 on_progress(first + len(part), len(ids))
-        return self._logits[0]
+        return self._logits.reshape(-1)
 
     def decode(self, token_id: int, *, cancel: Cancel | None = None) -> NDArray[np.float32]:
         """Append one token; the same as `prefill` of it alone."""
         self._append(self._fitting([token_id]), 1, self._logits, cancel)
-        return self._logits[0]
+        return self._logits.reshape(-1)
 
     def logits(
         self,

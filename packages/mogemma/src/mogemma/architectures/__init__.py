@@ -6,8 +6,9 @@ A family is one file here with `MODEL_TYPES`, `GGUF_ARCHITECTURES`, `describe` a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ..checkpoint import TensorType
 from ..errors import ModelFormatError, UnsupportedModelError
 from . import gemma3
 from .fields import Fields
@@ -20,7 +21,24 @@ if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
     from .spec import ModelSpec
 
-FAMILIES = (gemma3,)
+
+class Family(Protocol):
+    """What a family's file has."""
+
+    MODEL_TYPES: frozenset[str]
+    """`model_type` in a config.json."""
+
+    GGUF_ARCHITECTURES: frozenset[str]
+    """`general.architecture` in GGUF metadata."""
+
+    def describe(self, config: Fields) -> ModelSpec:
+        """Translate a config.json, or its `text_config`."""
+
+    def describe_gguf(self, fields: Fields, *, vocab_size: int) -> ModelSpec:
+        """Translate GGUF metadata."""
+
+
+FAMILIES: tuple[Family, ...] = (gemma3,)
 
 HEAD_DIM_STEP = 16
 """mogemma.h: head_dim is a multiple of it."""
@@ -41,10 +59,17 @@ class Architecture:
     n_dense: int
 
     @property
+    def is_quantised(self) -> bool:
+        """Whether the layers' weights are integers with scales."""
+        return all(TensorType(value["format"]).block_weights > 1 for value in self._matrices())
+
+    def _matrices(self) -> list[dict[str, Any]]:
+        return [value for layer in self.struct["layers"] for value in layer.values() if isinstance(value, dict)]
+
+    @property
     def layer_bytes(self) -> int:
         """Size of the matrices that every token is multiplied by, dense heads among them."""
-        matrices = [value for layer in self.struct["layers"] for value in layer.values() if isinstance(value, dict)]
-        return sum(len(matrix["data"]) for matrix in [*matrices, *(self.struct["dense"] or [])])
+        return sum(len(matrix["data"]) for matrix in [*self._matrices(), *(self.struct["dense"] or [])])
 
     @property
     def head_bytes(self) -> int:

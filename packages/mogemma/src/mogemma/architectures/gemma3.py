@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import ModelFormatError
+from ..errors import ModelFormatError, UnsupportedModelError
 from .spec import ALL, LayerSpec, ModelSpec, Rope
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def describe(config: Fields) -> ModelSpec:
     window = config.integer("sliding_window", 4096)
     ropes = _ropes(config)
     config.choice("hidden_activation", [ACTIVATION], ACTIVATION)
+    if config.flag("attention_bias", False):
+        raise UnsupportedModelError(f"{config.source}: 'attention_bias' is true; no Gemma 3 has biases.")
     sees_both_ways = config.flag("use_bidirectional_attention", False)
 
     def layer(kind: str) -> LayerSpec:

@@ -62,7 +62,9 @@ def _from_modules(checkpoint: Checkpoint) -> tuple[Tensor, ...]:
         elif kind == "Pooling":
             _check_mean(checkpoint, folder)
         elif kind not in {"Transformer", "Normalize"}:
-            raise UnsupportedModelError(f"{checkpoint.path}: modules.json names a module {kind!r}, which mogemma lacks.")
+            raise UnsupportedModelError(
+                f"{checkpoint.path}: modules.json names a module {kind!r}, which mogemma lacks."
+            )
     return tuple(heads)
 
 

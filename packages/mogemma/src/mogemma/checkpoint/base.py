@@ -135,6 +135,11 @@ class Checkpoint:
         self._submodules.append(submodule)
         return submodule
 
+    def forget(self) -> None:
+        """Give back the memory of what was read so far; nothing is lost, for the files are still mapped."""
+        for file in self._mapped:
+            file.forget()
+
     def close(self) -> None:
         """Unmap the files. Tensors and arrays of strings are unusable from then on; closing twice is harmless.
 

@@ -107,6 +107,11 @@ class MappedFile:
             raise ModelClosedError(f"{self.path} was closed. Open the model again.")
         return self._mapping
 
+    def forget(self) -> None:
+        """Give back the memory of what was read so far; what is read again comes from the system's file cache."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> bool:
         """Unmap the file; False when views of it are still in use, and then it goes with the last of them."""
         try:
