@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .async_model import AsyncEmbeddingModel, AsyncGemmaModel
-    from .completion import Completion, TokenLogprob, Timings, Usage
+    from .completion import Completion, Timings, TokenLogprob, Usage
     from .config import EmbeddingConfig, GenerationConfig, SamplingConfig
     from .errors import (
         CancelledError,

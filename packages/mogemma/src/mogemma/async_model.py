@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -115,31 +116,39 @@ class AsyncGemmaModel(_AsyncModel[SyncGemmaModel]):
         return self._stream(partial(self._model.chat_generation, messages, cancel=cancel, **options), cancel)
 
     async def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
-        return await self._run(partial(self._model.logits, token_ids))
+        cancel = Cancel()
+        return await self._run(partial(self._model.logits, token_ids, cancel=cancel), cancel)
 
     async def score(self, text: Prompt) -> NDArray[np.float32]:
-        return await self._run(partial(self._model.score, text))
+        cancel = Cancel()
+        return await self._run(partial(self._model.score, text, cancel=cancel), cancel)
 
     async def _finish(self, start: Callable[[], AbstractContextManager[Generation]], cancel: Cancel) -> Completion:
-        def work() -> Completion:
-            with start() as generation:
-                return generation.finish()
-
-        return await self._run(work, cancel)
+        async with self._generation(start, cancel) as generation:
+            while await self._run(partial(next, generation, None), cancel) is not None:
+                pass
+            return generation.finish()
 
     async def _stream(
         self, start: Callable[[], AbstractContextManager[Generation]], cancel: Cancel
     ) -> AsyncIterator[str]:
-        context = await self._run(start)
-        try:
-            generation = await self._run(context.__enter__)
+        async with self._generation(start, cancel) as generation:
             while (step := await self._run(partial(next, generation, None), cancel)) is not None:
                 if step.text:
                     yield step.text
+
+    @asynccontextmanager
+    async def _generation(
+        self, start: Callable[[], AbstractContextManager[Generation]], cancel: Cancel
+    ) -> AsyncIterator[Generation]:
+        context = await self._run(start)
+        try:
+            yield await self._run(context.__enter__, cancel)
         finally:
-            # In the model's thread, behind the step that may still run there; not awaited, for this task may be cancelled.
             cancel.set()
-            self._thread.submit(context.__exit__, None, None, None)
+            # In the model's thread, behind the step that may still run there; not awaited, for this task may be cancelled.
+            with suppress(RuntimeError):  # the model was closed, and with it the thread
+                self._thread.submit(context.__exit__, None, None, None)
 
 
 class AsyncEmbeddingModel(_AsyncModel[SyncEmbeddingModel]):

@@ -47,7 +47,7 @@ def _cgroup_quota() -> float:
     """Cores that the control group of this process, and every one above it, may use; infinity without a limit."""
     quota = math.inf
     for line in _text(Path("/proc/self/cgroup")).splitlines():
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if not controllers:  # version 2
             quota = min(quota, *(_quota_v2(folder) for folder in _folders(_CGROUP, path)))
         elif "cpu" in controllers.split(","):
@@ -62,7 +62,7 @@ def _folders(root: Path, path: str) -> list[Path]:
 
 
 def _quota_v2(folder: Path) -> float:
-    return _ratio(*(_text(folder / "cpu.max").split() + ["", ""])[:2])
+    return _ratio(*[*_text(folder / "cpu.max").split(), "", ""][:2])
 
 
 def _quota_v1(folder: Path) -> float:

@@ -248,13 +248,13 @@ class SyncGemmaModel(LoadedModel):
         ids = {tokenizer.eos_id, tokenizer.id_of(END_OF_TURN), *_listed_stop_ids(self._checkpoint)}
         return frozenset(token_id for token_id in ids if token_id is not None)
 
-    def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+    def logits(self, token_ids: Sequence[int], *, cancel: Cancel | None = None) -> NDArray[np.float32]:
         """Logits of every token, float32 [n_tokens, vocab_size]: 1 MB a token for Gemma 3. Needs no tokenizer."""
         ids = self._ids(token_ids)
         with self._session(()) as session:
-            return session.logits(ids)
+            return session.logits(ids, cancel=cancel)
 
-    def score(self, text: Prompt) -> NDArray[np.float32]:
+    def score(self, text: Prompt, *, cancel: Cancel | None = None) -> NDArray[np.float32]:
         """Natural log-probability of each token after the first, float32 [n_tokens - 1].
 
         The first is BOS where text is given, so every token of the text is scored.
@@ -273,7 +273,7 @@ class SyncGemmaModel(LoadedModel):
             for first in range(0, len(scores), _SCORE_CHUNK):
                 part = ids[first : first + _SCORE_CHUNK]
                 following = ids[first + 1 : first + 1 + len(part)]
-                logits = session.logits(part)[: len(following)]
+                logits = session.logits(part, cancel=cancel)[: len(following)]
                 scores[first : first + len(following)] = _log_probabilities(logits, following)
         return scores
 
@@ -301,7 +301,7 @@ class SyncGemmaModel(LoadedModel):
             self._keep_idle(1 if self._is_open else 0)
 
     def _keep_idle(self, n_sessions: int) -> None:
-        """Close all idle sessions but the last. Without a lock: a forked child might find it held by nobody."""
+        """Close idle sessions but for the last so many. Without a lock, which a forked child might find held for ever."""
         while len(self._idle) > n_sessions:
             with suppress(IndexError):  # another thread was faster
                 self._idle.pop(0).close()

@@ -61,7 +61,8 @@ class Architecture:
     @property
     def is_quantised(self) -> bool:
         """Whether the layers' weights are integers with scales."""
-        return all(TensorType(value["format"]).block_weights > 1 for value in self._matrices())
+        floats = {TensorType.F32, TensorType.F16, TensorType.BF16}
+        return all(value["format"] not in floats for value in self._matrices())
 
     def _matrices(self) -> list[dict[str, Any]]:
         return [value for layer in self.struct["layers"] for value in layer.values() if isinstance(value, dict)]
