@@ -337,7 +337,7 @@ def mogemma_matmul(
         return BAD_ARGUMENT
     ref at = engine.unsafe_value()[]
     var weights = matrix.unsafe_value()[]
-    if n_tokens < 1 or n_tokens > at.options.max_tokens or not weights.data:
+    if n_tokens < 1 or n_tokens > at.options.max_tokens:
         return BAD_ARGUMENT
     if weights.columns() > at.widths.columns:
         return BAD_ARGUMENT

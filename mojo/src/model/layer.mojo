@@ -189,8 +189,9 @@ def share_attention(
     var group = Int(layer.n_heads) // Int(layer.n_kv_heads)
     var heads = min(group, MAX_QUERIES)
     var tokens = MAX_QUERIES // heads
-    if n_tokens * Int(layer.n_kv_heads) < 2 * engine.team[].n_threads:
-        heads = 1
+    var n_threads = engine.team[].n_threads
+    if (n_tokens // tokens + 1) * Int(layer.n_kv_heads) < n_threads:
+        heads = max(1, min(heads, Int(layer.n_heads) // n_threads))
     while group % heads != 0:
         heads -= 1
     var head_tiles = Int(layer.n_heads) // heads

@@ -13,12 +13,13 @@ and any threads.
 """
 
 from std.math import exp
+from std.sys import PrefetchOptions, prefetch, size_of
 from std.utils.numerics import neg_inf
 
 from formats.rows import LANES, Vector
 from ops.softcap import capped
 from ops.tiles import MANY_REGISTERS, VECTORS
-from runtime.views import F32, BytePtr, F32Ptr, floats
+from runtime.views import CACHE_LINE, F32, BytePtr, F32Ptr, floats
 
 comptime KEY_BLOCK = 32
 """Positions whose scores are turned to weights together."""
@@ -31,6 +32,9 @@ comptime MAX_QUERIES = 64
 
 comptime TILE_QUERIES = 6 if MANY_REGISTERS else 4
 """Queries in a register tile."""
+
+comptime FEW_QUERIES = 4
+"""Up to so many, a block is converted to float32 where it is read."""
 
 comptime Scores = SIMD[F32, KEY_BLOCK]
 
@@ -161,8 +165,32 @@ def load_block[
 
 
 @always_inline
-def score_queries[n: Int](queries: Queries, work: Workspace, mut query: Int):
-    """Scores of `n` queries at a time, while there are enough."""
+def fetch_next_block[
+    dtype: DType
+](block: Pointer[Scalar[dtype], _], head_dim: Int, d: Int):
+    """Fetch a part of the block behind this one: what 16 of head_dim are of it."""
+    comptime line = CACHE_LINE // size_of[Scalar[dtype]]()
+    var next = block.unsafe_offset(KEY_BLOCK * (head_dim + d))
+    comptime for i in range(KEY_BLOCK * LANES // line):
+        prefetch[PrefetchOptions().for_read().medium_locality()](
+            next.unsafe_offset(i * line)
+        )
+
+
+@always_inline
+def score_queries[
+    dtype: DType, //, n: Int, fetches: Bool
+](
+    queries: Queries,
+    all_keys: Pointer[Scalar[dtype], _],
+    values: Pointer[Scalar[dtype], _],
+    work: Workspace,
+    mut query: Int,
+):
+    """Scores of `n` queries at a time, while there are enough.
+
+    `fetches`: keys and values come from a cache, block after block.
+    """
     var dim = queries.head_dim
     while query + n <= queries.count():
         var at = Array[Int, n](fill=0)
@@ -170,11 +198,17 @@ def score_queries[n: Int](queries: Queries, work: Workspace, mut query: Int):
             at[t] = queries.offset(query + t)
         for half in range(0, KEY_BLOCK // LANES, VECTORS):
             var acc = Array[Vector, n * VECTORS](fill=Vector(0))
-            var keys = work.keys.unsafe_offset(half * dim * LANES)
+            var keys = all_keys.unsafe_offset(half * dim * LANES)
             for d in range(dim):
+                comptime if fetches:
+                    if d % LANES == 0 and query + half == 0:
+                        fetch_next_block(all_keys, dim, d)
+                        fetch_next_block(values, dim, d)
                 var w = Array[Vector, VECTORS](fill=Vector(0))
                 comptime for r in range(VECTORS):
-                    w[r] = keys.unsafe_load[width=LANES](LANES * (r * dim + d))
+                    w[r] = keys.unsafe_load[width=LANES](
+                        LANES * (r * dim + d)
+                    ).cast[F32]()
                 comptime for t in range(n):
                     var x = Vector(queries.q[unsafe_offset=at[t] + d])
                     comptime for r in range(VECTORS):
@@ -230,8 +264,15 @@ def weigh(
 
 @always_inline
 def add_values[
-    n: Int, vectors: Int
-](queries: Queries, work: Workspace, from_key: Int, to_key: Int, query: Int):
+    dtype: DType, //, n: Int, vectors: Int
+](
+    queries: Queries,
+    values: Pointer[Scalar[dtype], _],
+    work: Workspace,
+    from_key: Int,
+    to_key: Int,
+    query: Int,
+):
     """partial = keep * partial + weights . values for `n` queries."""
     var dim = queries.head_dim
     for d in range(
@@ -247,9 +288,9 @@ def add_values[
         for j in range(from_key, to_key):
             var w = Array[Vector, vectors](fill=Vector(0))
             comptime for r in range(vectors):
-                w[r] = work.values.unsafe_load[width=LANES](
+                w[r] = values.unsafe_load[width=LANES](
                     j * dim + d + LANES * r
-                )
+                ).cast[F32]()
             comptime for t in range(n):
                 var x = Vector(
                     work.weights[unsafe_offset=KEY_BLOCK * (query + t) + j]
@@ -265,9 +306,10 @@ def add_values[
 
 @always_inline
 def add_values_of[
-    n: Int
+    dtype: DType, //, n: Int
 ](
     queries: Queries,
+    values: Pointer[Scalar[dtype], _],
     work: Workspace,
     from_key: Int,
     to_key: Int,
@@ -276,10 +318,41 @@ def add_values_of[
     """The same for as many queries as there are, `n` at a time."""
     while query + n <= queries.count():
         if queries.head_dim % (LANES * VECTORS) == 0:
-            add_values[n, VECTORS](queries, work, from_key, to_key, query)
+            add_values[n, VECTORS](
+                queries, values, work, from_key, to_key, query
+            )
         else:
-            add_values[n, 1](queries, work, from_key, to_key, query)
+            add_values[n, 1](queries, values, work, from_key, to_key, query)
         query += n
+
+
+@always_inline
+def see_block[
+    dtype: DType, //, most: Int, fetches: Bool
+](
+    keys: Pointer[Scalar[dtype], _],
+    values: Pointer[Scalar[dtype], _],
+    queries: Queries,
+    block: Int,
+    seen: Sight,
+    scale: Float32,
+    cap: Float32,
+    work: Workspace,
+):
+    """Scores, weights and weighted sums of a block, `most` queries at a time."""
+    var query = 0
+    score_queries[most, fetches](queries, keys, values, work, query)
+    score_queries[2, fetches](queries, keys, values, work, query)
+    score_queries[1, fetches](queries, keys, values, work, query)
+    for i in range(queries.count()):
+        weigh(queries, work, i, block, scale, cap)
+    var start = block * KEY_BLOCK
+    var from_key = max(0, seen.first - start)
+    var to_key = min(KEY_BLOCK, seen.last + 1 - start)
+    query = 0
+    add_values_of[most](queries, values, work, from_key, to_key, query)
+    add_values_of[2](queries, values, work, from_key, to_key, query)
+    add_values_of[1](queries, values, work, from_key, to_key, query)
 
 
 @always_inline
@@ -295,20 +368,23 @@ def run_block[
     work: Workspace,
 ):
     """Let every query of the tile see a block."""
-    load_block(kv, block, queries.head_dim, work)
-    var query = 0
-    score_queries[TILE_QUERIES](queries, work, query)
-    score_queries[2](queries, work, query)
-    score_queries[1](queries, work, query)
-    for i in range(queries.count()):
-        weigh(queries, work, i, block, scale, cap)
-    var start = block * KEY_BLOCK
-    var from_key = max(0, seen.first - start)
-    var to_key = min(KEY_BLOCK, seen.last + 1 - start)
-    query = 0
-    add_values_of[TILE_QUERIES](queries, work, from_key, to_key, query)
-    add_values_of[2](queries, work, from_key, to_key, query)
-    add_values_of[1](queries, work, from_key, to_key, query)
+    if queries.count() <= FEW_QUERIES:
+        var at = block * KEY_BLOCK % kv.n_slots * queries.head_dim
+        see_block[FEW_QUERIES, True](
+            kv.keys.unsafe_offset(at),
+            kv.values.unsafe_offset(at),
+            queries,
+            block,
+            seen,
+            scale,
+            cap,
+            work,
+        )
+    else:
+        load_block(kv, block, queries.head_dim, work)
+        see_block[TILE_QUERIES, False](
+            work.keys, work.values, queries, block, seen, scale, cap, work
+        )
 
 
 def begin_segment(queries: Queries, work: Workspace):
