@@ -6,14 +6,17 @@ The only exports of the library; mogemma.h has their contract.
 from std.memory import unsafe_stack_allocation
 from std.sys import size_of
 
-from formats.matrix import PACKED, STORED, Matrix
+from formats.matrix import STORED, Matrix
+from model.batch import (
+    are_finite,
+    check_batch,
+    count_tokens,
+    lay_out_tokens,
+)
 from model.check import (
     BAD_ARGUMENT,
     BAD_FORMAT,
-    BAD_MODEL,
-    BAD_TOKEN,
     CANCELLED,
-    CONTEXT_FULL,
     NOT_FINITE,
     NO_THREADS,
     OK,
@@ -22,10 +25,11 @@ from model.check import (
     check_model,
     check_options,
 )
-from model.engine import Engine, EnginePtr, lay_out, place_caches
+from model.engine import EnginePtr, lay_out, place_caches
 from model.forward import Call, run_forward
 from model.kv_cache import cache_bytes
 from model.pool import embedding_dim
+from model.single import run_matmul, run_packing
 from model.spec import (
     Batch,
     BatchPtr,
@@ -37,25 +41,12 @@ from model.spec import (
     Rope,
     Sequence,
 )
-from ops.attention import KEY_BLOCK
 from ops.dequantize import dequantize_row
-from ops.matmul import (
-    SCRATCH_BYTES,
-    Activations,
-    Product,
-    share_products,
-)
-from ops.pack import packed_bytes, share_packing
-from ops.quantize import quantize_row, quantized_bytes
+from ops.matmul import SCRATCH_BYTES, Activations, Product
+from ops.pack import packed_bytes
 from ops.top_k import top_k
-from runtime.threads import (
-    Opaque,
-    TeamPtr,
-    team_run,
-    team_start,
-    team_stop,
-)
-from runtime.views import BytePtr, F32Ptr, I32Ptr, round_up
+from runtime.threads import team_start, team_stop
+from runtime.views import BytePtr, F32Ptr, I32Ptr
 
 comptime ABI_VERSION = Int32(1)
 
@@ -147,105 +138,6 @@ def mogemma_cache_bytes(
     return Int64(cache_bytes(model.unsafe_value()[], options.unsafe_value()[]))
 
 
-def is_whole(engine: Engine) -> Bool:
-    """Whether some layer sees tokens after a query's own."""
-    for i in range(Int(engine.model[].n_layers)):
-        if engine.model[].layer(i)[].n_after > 0:
-            return True
-    return False
-
-
-def check_sequence(engine: Engine, sequence: Sequence) -> Int32:
-    """Whether a sequence's fields are in range and its tokens known."""
-    if not sequence.token_ids or sequence.n_tokens < 1:
-        return BAD_ARGUMENT
-    if sequence.position < 0 or sequence.n_outputs < 0:
-        return BAD_ARGUMENT
-    if sequence.n_outputs > sequence.n_tokens:
-        return BAD_ARGUMENT
-    if sequence.position > 0 and (not sequence.cache or is_whole(engine)):
-        return BAD_ARGUMENT
-    if Int(sequence.position) + Int(sequence.n_tokens) > Int(
-        engine.options.n_context
-    ):
-        return CONTEXT_FULL
-    var ids = sequence.token_ids.unsafe_value()
-    for i in range(Int(sequence.n_tokens)):
-        var id = ids[unsafe_offset=i]
-        if id < 0 or id >= engine.model[].vocab_size:
-            return BAD_TOKEN
-    return OK
-
-
-def lay_out_tokens(engine: Engine, batch: Batch) -> Int:
-    """Write where all tokens and sequences are; gives the rows of logits."""
-    var token = 0
-    var row = 0
-    var n_outputs = 0
-    for s in range(Int(batch.n_sequences)):
-        var sequence = batch.sequence(s)
-        var n = Int(sequence.n_tokens)
-        engine.first_tokens[unsafe_offset=s] = Int32(token)
-        engine.first_rows[unsafe_offset=s] = Int32(row)
-        if not sequence.cache:
-            row += round_up(n, KEY_BLOCK)
-        engine.first_rows[unsafe_offset=s + 1] = Int32(row)
-        for i in range(n):
-            engine.ids[unsafe_offset=token] = sequence.token_ids.unsafe_value()[
-                unsafe_offset=i
-            ]
-            engine.positions[unsafe_offset=token] = sequence.position + Int32(i)
-            engine.owners[unsafe_offset=token] = Int32(s)
-            if i >= n - Int(sequence.n_outputs):
-                engine.outputs[unsafe_offset=n_outputs] = Int32(token)
-                n_outputs += 1
-            token += 1
-    return n_outputs
-
-
-def check_batch(engine: Engine, batch: Batch) -> Int32:
-    """Whether a batch fits the engine."""
-    if not batch.sequences or batch.n_sequences < 1:
-        return BAD_ARGUMENT
-    var n_tokens = 0
-    var n_passing = 0
-    var n_outputs = 0
-    for s in range(Int(batch.n_sequences)):
-        var sequence = batch.sequence(s)
-        var status = check_sequence(engine, sequence)
-        if status != OK:
-            return status
-        if not sequence.cache:
-            n_passing += 1
-        n_tokens += Int(sequence.n_tokens)
-        n_outputs += Int(sequence.n_outputs)
-    if n_tokens > Int(engine.options.max_tokens):
-        return BAD_ARGUMENT
-    if max(n_outputs, n_passing) > Int(engine.options.max_outputs):
-        return BAD_ARGUMENT
-    if n_outputs > 0 and not batch.logits:
-        return BAD_ARGUMENT
-    if batch.embeddings and batch.n_sequences > engine.options.max_outputs:
-        return BAD_ARGUMENT
-    return OK
-
-
-def count_tokens(batch: Batch) -> Int:
-    var n = 0
-    for s in range(Int(batch.n_sequences)):
-        n += Int(batch.sequence(s).n_tokens)
-    return n
-
-
-def are_finite(x: F32Ptr, n: Int) -> Bool:
-    """Whether no number is NaN or infinite."""
-    for i in range(n):
-        # NaN compares false with everything.
-        if not abs(x[unsafe_offset=i]) <= Float32.MAX_FINITE:
-            return False
-    return True
-
-
 @export("mogemma_forward")
 def mogemma_forward(
     engine: Optional[EnginePtr], batch: Optional[BatchPtr]
@@ -292,39 +184,6 @@ def mogemma_top_k(
     return OK if finite else NOT_FINITE
 
 
-@fieldwise_init
-struct MatmulCall(ImplicitlyCopyable):
-    """What the threads of one product are given."""
-
-    var engine: EnginePtr
-    var product: Product
-    var x: Activations
-
-
-def matmul_job(context: Opaque, team: TeamPtr, thread: Int):
-    """Quantise, then multiply."""
-    var call = context.unsafe_bitcast[MatmulCall]()[]
-    ref engine = call.engine[]
-    var n = call.product.weights.columns()
-    if engine.wants_blocks(call.product.weights):
-        var token = team[].take()
-        while token < call.x.n_tokens:
-            quantize_row(
-                call.x.values.unsafe_offset(token * n),
-                n,
-                call.x.blocks.unsafe_offset(token * quantized_bytes(n)),
-            )
-            token = team[].take()
-        team[].barrier()
-    share_products[1](
-        team,
-        Array[Product, 1](fill=call.product),
-        call.x,
-        engine.is_exact(),
-        engine.scratch_of(thread),
-    )
-
-
 @export("mogemma_matmul")
 def mogemma_matmul(
     engine: Optional[EnginePtr],
@@ -346,39 +205,12 @@ def mogemma_matmul(
         status = BAD_ARGUMENT
     if status != OK:
         return status
-    var call = MatmulCall(
+    run_matmul(
         engine.unsafe_value(),
         Product(weights, y.unsafe_value(), weights.rows()),
         Activations(x.unsafe_value(), at.blocks, Int(n_tokens)),
     )
-    var shared = at.call.unsafe_bitcast[MatmulCall]()
-    shared.unsafe_write(call.copy())
-    team_run(at.team, matmul_job, shared.unsafe_bitcast[NoneType]())
     return OK
-
-
-@fieldwise_init
-struct PackCall(ImplicitlyCopyable):
-    """What the threads that pack a matrix are given."""
-
-    var engine: EnginePtr
-    var matrix: Matrix
-    var packed: Matrix
-    var first: Int
-    var end: Int
-
-
-def pack_job(context: Opaque, team: TeamPtr, thread: Int):
-    """Pack rows of a matrix together."""
-    var call = context.unsafe_bitcast[PackCall]()[]
-    share_packing(
-        team,
-        call.matrix,
-        call.packed,
-        call.first,
-        call.end,
-        call.engine[].scratch_of(thread),
-    )
 
 
 def check_stored(matrix: Matrix) -> Int32:
@@ -422,21 +254,13 @@ def mogemma_pack(
         return BAD_ARGUMENT
     if n_rows > stored.n_rows - first_row:
         return BAD_ARGUMENT
-    ref at = engine.unsafe_value()[]
-    var packed = stored
-    packed.data = memory.unsafe_value()
-    packed.layout = PACKED
-    var shared = at.call.unsafe_bitcast[PackCall]()
-    shared.unsafe_write(
-        PackCall(
-            engine.unsafe_value(),
-            stored,
-            packed,
-            Int(first_row),
-            Int(first_row + n_rows),
-        )
+    run_packing(
+        engine.unsafe_value(),
+        stored,
+        memory.unsafe_value(),
+        Int(first_row),
+        Int(first_row + n_rows),
     )
-    team_run(at.team, pack_job, shared.unsafe_bitcast[NoneType]())
     return OK
 
 

@@ -2,7 +2,6 @@
 
 from formats.rows import Source
 from formats.tile import Kind, Sink
-from runtime.views import BytePtr
 
 
 trait WeightFormat:

@@ -3,7 +3,7 @@
 from std.memory import bitcast
 
 from formats.format import WeightFormat
-from formats.rows import Bytes, LANES, Source, Vector, Words
+from formats.rows import LANES, Source, Vector, Words
 from formats.tile import (
     SCALED,
     Sink,

@@ -1,14 +1,7 @@
 """Q2_K: 256 weights, a 4-bit scale and min for each 16; 2.625 bits a weight."""
 
 from formats.format import WeightFormat
-from formats.rows import (
-    Source,
-    Vector,
-    Words,
-    byte_of,
-    high_halves,
-    low_halves,
-)
+from formats.rows import Source, Vector, Words, high_halves, low_halves
 from formats.tile import (
     HALVES_MIN,
     Sink,

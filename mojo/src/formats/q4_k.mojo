@@ -1,14 +1,7 @@
 """Q4_K: 256 weights in 8 sub-blocks of 32, each with a 6-bit scale and min."""
 
 from formats.format import WeightFormat
-from formats.rows import (
-    Source,
-    Vector,
-    Words,
-    byte_of,
-    high_halves,
-    low_halves,
-)
+from formats.rows import Source, Words, byte_of, high_halves, low_halves
 from formats.tile import (
     SCALED_MIN,
     Sink,

@@ -8,7 +8,7 @@ and `Packer` is how it was: a format says what it reads, once, for all three.
 
 from std.memory import bitcast
 
-from runtime.views import F32, U16, U32, U8, BytePtr, round_up
+from runtime.views import F32, U16, U32, U8, BytePtr
 
 comptime LANES = 16
 """Rows in a vector: lanes of 32 bits."""

@@ -19,8 +19,8 @@ weights themselves, column after column, float32 of each row.
 from std.memory import bitcast
 from std.sys import CompilationTarget
 
-from formats.rows import Bytes, LANES, Rows, Vector, Words
-from runtime.views import F32, I8, U32, U8, BytePtr, floats
+from formats.rows import Bytes, LANES, Vector, Words
+from runtime.views import F32, U32, U8, BytePtr, floats
 
 comptime TILE_COLUMNS = 32
 comptime QUANTISED_TILE_BYTES = 768

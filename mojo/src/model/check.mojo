@@ -6,15 +6,7 @@ caller, who knows names and sizes and writes the sentence.
 
 from formats import ALL_FORMATS
 from formats.matrix import PACKED, STORED, Matrix
-from model.spec import (
-    ALL,
-    FLOAT32,
-    INT8,
-    MAX_THREADS,
-    Layer,
-    Model,
-    Options,
-)
+from model.spec import FLOAT32, INT8, MAX_THREADS, Layer, Model, Options
 
 comptime OK = Int32(0)
 comptime BAD_ARGUMENT = Int32(1)

@@ -6,7 +6,7 @@ All of it is laid out in memory of the caller's, once, when it is opened.
 from formats import ALL_FORMATS
 from formats.matrix import Matrix
 from model.kv_cache import LayerCache, layer_bytes, n_slots
-from model.spec import INT8, Layer, Model, ModelPtr, Options
+from model.spec import INT8, Model, ModelPtr, Options
 from ops.attention import KEY_BLOCK, workspace_bytes
 from ops.matmul import SCRATCH_BYTES
 from ops.quantize import BLOCK, quantized_bytes

@@ -6,16 +6,14 @@ two of them a phase shares out tokens, heads or rows.
 
 from std.atomic import Atomic, Ordering
 
+from model.attention import place_token, share_attention
 from model.engine import Engine, EnginePtr
 from model.layer import (
     add_branch,
     gate_token,
     norm_for_attention,
     norm_for_mlp,
-    norm_token,
-    place_token,
     quantize_token,
-    share_attention,
     share_down,
     share_gate_and_up,
     share_output,
@@ -23,14 +21,13 @@ from model.layer import (
     token_row,
 )
 from model.pool import pool_sequences
-from model.spec import Batch, Layer
+from model.spec import Batch
 from ops.dequantize import dequantize_row
 from ops.matmul import Activations, Product, share_products
 from ops.rms_norm import rms_norm
 from ops.rope import rope_angles
 from ops.softcap import softcap
 from runtime.threads import Opaque, TeamPtr, team_run
-from runtime.views import F32Ptr
 
 
 @fieldwise_init

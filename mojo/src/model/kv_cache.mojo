@@ -11,7 +11,7 @@ from std.memory import bitcast
 from model.spec import ALL, Layer, Model, Options
 from ops.attention import KEY_BLOCK, KeyValues
 from formats.rows import LANES
-from runtime.views import CACHE_LINE, F32, U16, U32, BytePtr, F32Ptr, round_up
+from runtime.views import CACHE_LINE, F32, U16, U32, BytePtr, round_up
 
 comptime WIDTH = 16
 

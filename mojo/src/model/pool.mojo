@@ -6,7 +6,7 @@ from model.engine import Engine
 from model.layer import quantize_token, token_row
 from model.spec import Batch
 from ops.matmul import Activations, Product, share_products
-from ops.rms_norm import inverse_rms, rms_norm
+from ops.rms_norm import rms_norm
 from runtime.views import F32Ptr
 
 

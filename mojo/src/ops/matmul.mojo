@@ -32,7 +32,7 @@ from ops.tiles import (
     store_vector,
 )
 from runtime.threads import TeamPtr
-from runtime.views import CACHE_LINE, BytePtr, F32Ptr, round_up
+from runtime.views import CACHE_LINE, BytePtr, F32Ptr
 
 comptime INT8_PANEL_COLUMNS = 768
 """Columns of a panel of quantised tiles: 36 KB with 32 rows."""

@@ -7,12 +7,11 @@ where it is unpacked, in registers: nothing is written that one token reads.
 from std.memory import bitcast
 
 from formats.format import WeightFormat
-from formats.matrix import PACKED, step_bytes, step_columns
 from formats.rows import Bytes, LANES, Source, Vector
 from formats.tile import TILE_COLUMNS, Kind, Sink
 from ops.dots import Sums, dot4
 from ops.quantize import X_BLOCK_BYTES, X_VALUES
-from runtime.views import F32, I8, I32, BytePtr, F32Ptr
+from runtime.views import F32, I8, I32, BytePtr
 
 
 struct DotSink[kind: Kind, n_tiles: Int](Sink):

@@ -7,7 +7,7 @@ Packed, the same bytes are read in the order of use (and the same code in
 
 from formats import ALL_FORMATS
 from formats.format import WeightFormat
-from formats.matrix import STORED, Matrix, step_bytes, step_columns
+from formats.matrix import Matrix, step_bytes, step_columns
 from formats.rows import LANES, Packer
 from formats.tile import QUANTISED_TILE_BYTES, TileSink
 from runtime.threads import TeamPtr

@@ -2,7 +2,7 @@
 
 from std.memory import bitcast
 
-from runtime.views import F32, I8, I16, I32, U32, BytePtr, F32Ptr, floats
+from runtime.views import F32, I8, I16, I32, U32, BytePtr, floats
 
 comptime BLOCK = 32
 """Activations that share a scale."""

@@ -18,9 +18,9 @@ from formats.tile import (
     load_min,
     load_scale,
 )
-from ops.dots import Sums, Values, dot4
+from ops.dots import Sums, dot4
 from ops.quantize import X_BLOCK_BYTES, X_VALUES
-from runtime.views import F32, I8, I16, I32, BytePtr, F32Ptr, floats
+from runtime.views import F32, I8, I32, F32Ptr
 
 comptime MANY_REGISTERS = CompilationTarget.has_avx512f()
 """32 registers of 16 lanes; AVX2 has 16 of 8 lanes, NEON 32 of 4."""

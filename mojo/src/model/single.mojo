@@ -1,0 +1,85 @@
+"""Single operations on the engine's threads: a product, and packing a matrix."""
+
+from formats.matrix import PACKED, Matrix
+from model.engine import EnginePtr
+from ops.matmul import Activations, Product, share_products
+from ops.pack import share_packing
+from ops.quantize import quantize_row, quantized_bytes
+from runtime.threads import Opaque, TeamPtr, team_run
+from runtime.views import BytePtr
+
+
+@fieldwise_init
+struct MatmulCall(ImplicitlyCopyable):
+    """What the threads of one product are given."""
+
+    var engine: EnginePtr
+    var product: Product
+    var x: Activations
+
+
+def matmul_job(context: Opaque, team: TeamPtr, thread: Int):
+    """Quantise, then multiply."""
+    var call = context.unsafe_bitcast[MatmulCall]()[]
+    ref engine = call.engine[]
+    var n = call.product.weights.columns()
+    if engine.wants_blocks(call.product.weights):
+        var token = team[].take()
+        while token < call.x.n_tokens:
+            quantize_row(
+                call.x.values.unsafe_offset(token * n),
+                n,
+                call.x.blocks.unsafe_offset(token * quantized_bytes(n)),
+            )
+            token = team[].take()
+        team[].barrier()
+    share_products[1](
+        team,
+        Array[Product, 1](fill=call.product),
+        call.x,
+        engine.is_exact(),
+        engine.scratch_of(thread),
+    )
+
+
+def run_matmul(engine: EnginePtr, product: Product, x: Activations):
+    """Multiply on all threads; the values of `x` are given, its blocks made."""
+    var shared = engine[].call.unsafe_bitcast[MatmulCall]()
+    shared.unsafe_write(MatmulCall(engine, product, x))
+    team_run(engine[].team, matmul_job, shared.unsafe_bitcast[NoneType]())
+
+
+@fieldwise_init
+struct PackCall(ImplicitlyCopyable):
+    """What the threads that pack a matrix are given."""
+
+    var engine: EnginePtr
+    var matrix: Matrix
+    var packed: Matrix
+    var first: Int
+    var end: Int
+
+
+def pack_job(context: Opaque, team: TeamPtr, thread: Int):
+    """Pack rows of a matrix together."""
+    var call = context.unsafe_bitcast[PackCall]()[]
+    share_packing(
+        team,
+        call.matrix,
+        call.packed,
+        call.first,
+        call.end,
+        call.engine[].scratch_of(thread),
+    )
+
+
+def run_packing(
+    engine: EnginePtr, matrix: Matrix, memory: BytePtr, first: Int, end: Int
+):
+    """Pack rows `first` to `end` - 1 into memory of the whole packed matrix."""
+    var packed = matrix
+    packed.data = memory
+    packed.layout = PACKED
+    var shared = engine[].call.unsafe_bitcast[PackCall]()
+    shared.unsafe_write(PackCall(engine, matrix, packed, first, end))
+    team_run(engine[].team, pack_job, shared.unsafe_bitcast[NoneType]())
