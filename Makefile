@@ -26,6 +26,7 @@ test: install ## run the tests of every package, each on its own
 	@$(RUN) pytest packages/mogemma-bench
 	@$(RUN) pytest packages/mogemma-release
 	@$(RUN) pytest tools
+	@$(RUN) python tools/mojo_test.py
 
 lint: install ## style, types and format of Python and Mojo
 	@$(RUN) ruff check
@@ -42,8 +43,9 @@ format: install ## write Python and Mojo in the one format
 	@$(RUN) ruff format
 	@$(RUN) mblack --line-length 80 mojo
 
-check: install ## imports go one way
+check: install ## imports go one way, and the documents name what there is
 	@$(RUN) python tools/check_imports.py
+	@$(RUN) python tools/check_docs.py
 
 demo: install ## fetch Gemma 3 270M (253 MB, once) and let it continue PROMPT
 	@model=$$($(RUN) python tools/fetch_models.py gemma-3-270m) && \

@@ -87,9 +87,7 @@ def stored_bytes(shape: Shape) -> Int:
     comptime for i in range(ALL_FORMATS.length):
         comptime F = ALL_FORMATS[i]
         if Int(F.ID) == shape.format:
-            return (
-                shape.rows * shape.columns // F.BLOCK_WEIGHTS * F.BLOCK_BYTES
-            )
+            return shape.rows * shape.columns // F.BLOCK_WEIGHTS * F.BLOCK_BYTES
     return 0
 
 
@@ -133,7 +131,9 @@ def multiply_all(context: Opaque, team: TeamPtr, thread: Int):
         team[].barrier()
 
 
-def prepared(shape: Shape, n_copies: Int, n_tokens: Int, n_threads: Int) -> Work:
+def prepared(
+    shape: Shape, n_copies: Int, n_tokens: Int, n_threads: Int
+) -> Work:
     """Copies with random bytes, and room for everything."""
     var n_bytes = stored_bytes(shape)
     var copies = alloc(Layout[Matrix](count=n_copies)).unsafe_leak()
@@ -274,7 +274,9 @@ def main() raises:
     var threads = team.unsafe_bitcast[Team]()
     if not team_start(threads, n_threads):
         raise Error("The system gives no ", n_threads, " threads.")
-    print("    matrix  rows x columns format  tokens microseconds   GB/s  GMAC/s")
+    print(
+        "    matrix  rows x columns format  tokens microseconds   GB/s  GMAC/s"
+    )
     var results = List[String]()
     for n_tokens in [1, n_prefill]:
         for shape in shapes:

@@ -190,7 +190,8 @@ int32_t mogemma_forward(mogemma_engine *engine, const mogemma_batch *batch);
 
 /* --- single operations, for sampling and for tests ----------------------------------------------------------------- */
 
-/* The k greatest of n logits, greatest first, equal ones by lower id. MOGEMMA_NOT_FINITE where a NaN or +inf is among
+/* The k greatest of n logits, greatest first, equal ones by lower id. For a small k: each that is found is inserted into
+   a sorted list. MOGEMMA_NOT_FINITE where a NaN or +inf is among
    the n. */
 int32_t mogemma_top_k(const float *logits, int64_t n, int32_t k, int32_t *ids, float *values);
 

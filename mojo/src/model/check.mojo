@@ -7,6 +7,7 @@ caller, who knows names and sizes and writes the sentence.
 from formats import ALL_FORMATS
 from formats.matrix import PACKED, STORED, Matrix
 from model.spec import FLOAT32, INT8, MAX_THREADS, Layer, Model, Options
+from ops.pack import packed_bytes
 
 comptime OK = Int32(0)
 comptime BAD_ARGUMENT = Int32(1)
@@ -39,6 +40,8 @@ def check_matrix(matrix: Matrix, n_rows: Int, n_columns: Int) -> Int32:
         return BAD_MODEL
     if matrix.layout != STORED and matrix.layout != PACKED:
         return BAD_MODEL
+    if matrix.layout == PACKED and packed_bytes(matrix) == 0:
+        return BAD_FORMAT
     return check_format(matrix.format, n_columns)
 
 

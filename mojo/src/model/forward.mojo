@@ -1,6 +1,6 @@
 """One forward pass: prefill, decode and embedding are the same steps.
 
-All threads run `forward_job`; the barriers are here and nowhere else. Between
+All threads run `forward_job`; the barriers of a layer are here. Between
 two of them a phase shares out tokens, heads or rows.
 """
 

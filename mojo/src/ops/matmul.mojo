@@ -289,7 +289,7 @@ def tile_at(panel: BytePtr, column: Int, tile_bytes: Int) -> BytePtr:
 def multiply_one[
     F: WeightFormat
 ](part: Part, x: BytePtr, mut fetch: Prefetcher):
-    """All columns of a group of rows times one token."""
+    """All columns of a packed group of rows times one token."""
     comptime step = step_columns[F]()
     comptime read_bytes = LANES * step_bytes[F]()
     comptime x_bytes = step // TILE_COLUMNS * X_BLOCK_BYTES
@@ -299,19 +299,11 @@ def multiply_one[
         if row < weights.rows():
             var acc = Vector(0)
             var blocks = x
-            if weights.layout == PACKED:
-                var source = weights.packed[F](row, 0)
-                for _ in range(0, weights.columns(), step):
-                    fetch.step(read_bytes)
-                    dot_block[F](source, blocks, acc)
-                    blocks = blocks.unsafe_offset(x_bytes)
-            else:
-                var source = weights.stored[F](row, 0)
-                for _ in range(0, weights.columns(), step):
-                    fetch.step(read_bytes)
-                    dot_block[F](source, blocks, acc)
-                    blocks = blocks.unsafe_offset(x_bytes)
-                    source.move_to(source.base.unsafe_offset(step_bytes[F]()))
+            var source = weights.packed[F](row, 0)
+            for _ in range(0, weights.columns(), step):
+                fetch.step(read_bytes)
+                dot_block[F](source, blocks, acc)
+                blocks = blocks.unsafe_offset(x_bytes)
             store_vector(
                 part.y(0).unsafe_offset(LANES * r), acc, weights.rows() - row
             )
@@ -333,7 +325,7 @@ def multiply_group[
     )
     var columns = product.weights.columns()
     comptime if not in_float:
-        if x.n_tokens == 1:
+        if x.n_tokens == 1 and product.weights.layout == PACKED:
             multiply_one[F](Part(product, row, 0, columns), x.blocks, fetch)
             return
     for column in range(0, columns, panel_columns):

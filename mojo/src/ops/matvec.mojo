@@ -1,4 +1,4 @@
-"""Stored or packed weights times one token: decode.
+"""Packed weights times one token: decode.
 
 The same arithmetic as a tile's (`ops/tiles.mojo`), but each weight is multiplied
 where it is unpacked, in registers: nothing is written that one token reads.

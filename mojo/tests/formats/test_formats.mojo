@@ -109,9 +109,7 @@ def check_format[F: WeightFormat]() raises:
     else:
         check_counts(sink.groups, 8 * n_tiles, 1, 1, name)
         check_counts(sink.scales, 2 * n_tiles, 1, each, name)
-        check_counts(
-            sink.mins, 2 * n_tiles, Int(F.KIND.has_min), each, name
-        )
+        check_counts(sink.mins, 2 * n_tiles, Int(F.KIND.has_min), each, name)
         if not F.KIND.is_wide:
             assert_true(sink.greatest < 128, name)
             assert_true(F.ZERO < 128, name)

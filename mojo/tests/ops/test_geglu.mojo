@@ -22,7 +22,10 @@ def plain_gelu(x: Float64) -> Float64:
     return (
         x
         / 2
-        * (1 + plain_tanh(sqrt(2 / 3.141592653589793) * (x + 0.044715 * x**3)))
+        * (
+            1
+            + plain_tanh(sqrt(2 / 3.141592653589793) * (x + 0.044715 * x**3))
+        )
     )
 
 

@@ -19,7 +19,9 @@ def test_angles_are_exact_to_float32_at_every_position_of_a_long_context() raise
             # The reference implementation rounds the angle to float32 as well.
             var angle = Float32(position) * frequencies[unsafe_offset=j]
             assert_almost_equal(
-                cosines[unsafe_offset=j], Float32(cos(Float64(angle))), atol=1e-7
+                cosines[unsafe_offset=j],
+                Float32(cos(Float64(angle))),
+                atol=1e-7,
             )
             assert_almost_equal(
                 sines[unsafe_offset=j], Float32(sin(Float64(angle))), atol=1e-7
@@ -62,9 +64,7 @@ def test_pairs_are_half_a_head_apart_and_turn_by_their_angle() raises:
             var b = before[unsafe_offset=j + n_pairs]
             var c = cosines[unsafe_offset=j]
             var s = sines[unsafe_offset=j]
-            assert_almost_equal(
-                head[unsafe_offset=j], a * c - b * s, atol=2e-7
-            )
+            assert_almost_equal(head[unsafe_offset=j], a * c - b * s, atol=2e-7)
             assert_almost_equal(
                 head[unsafe_offset=j + n_pairs], b * c + a * s, atol=2e-7
             )

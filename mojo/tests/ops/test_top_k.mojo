@@ -17,8 +17,7 @@ def check(logits: F32Ptr, n: Int, k: Int) raises:
         var best = -1
         for i in range(n):
             if not taken[i] and (
-                best < 0
-                or logits[unsafe_offset=i] > logits[unsafe_offset=best]
+                best < 0 or logits[unsafe_offset=i] > logits[unsafe_offset=best]
             ):
                 best = i
         taken[best] = True

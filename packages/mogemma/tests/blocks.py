@@ -25,6 +25,7 @@ QUANTISED = tuple(kind for kind in TensorType if kind not in FLOATS)
 OWN_HALVES = (TensorType.Q2_K, TensorType.Q3_K, TensorType.Q6_K)
 """Formats whose scales are for 16 weights each; those of the others are for 32."""
 
+_BY_NUMBER = {int(kind): kind for kind in TensorType}
 _LEVELS = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
 _E2M1 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12])
 
@@ -54,7 +55,7 @@ class Parts:
 
 def weights_of(matrix: Mapping[str, Any]) -> Floats:
     """The numbers of a matrix (a mapping of `mogemma_matrix`'s fields) in any format, float32 [rows, columns]."""
-    kind, raw = TensorType(matrix["format"]), _bytes_of(matrix)
+    kind, raw = _BY_NUMBER[matrix["format"]], _bytes_of(matrix)
     if kind in QUANTISED:
         return parts_of(matrix).weights()
     numbers: Floats
@@ -69,7 +70,7 @@ def weights_of(matrix: Mapping[str, Any]) -> Floats:
 
 def parts_of(matrix: Mapping[str, Any]) -> Parts:
     """Unpack a matrix in a quantised format."""
-    kind, n_rows = TensorType(matrix["format"]), matrix["n_rows"]
+    kind, n_rows = _BY_NUMBER[matrix["format"]], matrix["n_rows"]
     q, scale, least = _UNPACK[kind](_bytes_of(matrix).reshape(n_rows, -1, kind.block_bytes))
     n_groups = matrix["n_columns"] // 16
     return Parts(

@@ -43,13 +43,16 @@ class GuardedMemory:
 
 def guarded(kernel: Kernel, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """A copy whose last byte is the last that may be touched."""
-    copy = GuardedMemory(kernel, array.nbytes, "test").array.view(array.dtype).reshape(array.shape)
+    memory = GuardedMemory(kernel, array.nbytes, "a test").array
+    copy: np.ndarray[Any, Any] = memory.view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
 
 
 def multiply_in_every_format(kernel: Kernel) -> None:
-    engines = [make_engine(make_model(mlp_dim=768), level=kernel.level, arithmetic=f"MOGEMMA_{x}") for x in ("INT8", "FLOAT32")]
+    engines = [
+        make_engine(make_model(mlp_dim=768), level=kernel.level, arithmetic=f"MOGEMMA_{x}") for x in ("INT8", "FLOAT32")
+    ]
     for kind in TensorType:
         n_columns = 39 if kind in FLOATS else kind.block_weights * 2
         for n_rows in (1, 17):
@@ -71,7 +74,13 @@ def fill_a_context(kernel: Kernel) -> None:
     for cache_format in ("MOGEMMA_F32", "MOGEMMA_F16", "MOGEMMA_BF16"):
         for arithmetic in ("MOGEMMA_INT8", "MOGEMMA_FLOAT32"):
             engine = make_engine(
-                model, level=kernel.level, arithmetic=arithmetic, cache_format=cache_format, max_tokens=7, n_context=61, max_outputs=7
+                model,
+                level=kernel.level,
+                arithmetic=arithmetic,
+                cache_format=cache_format,
+                max_tokens=7,
+                n_context=61,
+                max_outputs=7,
             )
             cache = engine.new_cache()
             for position in range(0, 61, 7):
@@ -84,10 +93,10 @@ def fill_a_context(kernel: Kernel) -> None:
 
 def main(level: str) -> None:
     kernel = load_kernel(level)
-    vars(_native)["Memory"] = GuardedMemory
+    _native.__dict__["Memory"] = GuardedMemory
     multiply_in_every_format(kernel)
     fill_a_context(kernel)
-    print("ok")  # noqa: T201 - the caller waits for it
+    print("ok")
 
 
 if __name__ == "__main__":

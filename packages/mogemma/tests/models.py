@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from blocks import random_matrix
 
-from mogemma._native import Engine
+from mogemma._native import Cancel, Engine, SequenceRun
 from mogemma.checkpoint import TensorType
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ALL = 2**31 - 1
+
+VOCAB = 50
+"""Tokens of `make_model()`."""
 
 OPTIONS = {"n_threads": 1, "max_tokens": 16, "n_context": 64}
 
@@ -72,7 +75,7 @@ def make_model(
     *,
     n_layers: int = 2,
     hidden_dim: int = 24,
-    vocab_size: int = 50,
+    vocab_size: int = VOCAB,
     n_heads: int = 4,
     n_kv_heads: int = 2,
     head_dim: int = 16,
@@ -136,8 +139,25 @@ def make_model(
         "logit_softcap": logit_softcap,
         "layers": [layer() for _ in range(n_layers)],
         "ropes": [{"frequencies": frequencies, "n_pairs": head_dim // 2}],
-        "dense": [matrix(n_out, n_in) for n_in, n_out in zip(sizes, dense_dims)] or None,
+        "dense": [matrix(n_out, n_in) for n_in, n_out in zip(sizes, dense_dims, strict=False)] or None,
         "final_norm": norm(hidden_dim),
         "token_embedding": embedding,
         "head": embedding,
     }
+
+
+def token_ids(n: int, seed: int = 0) -> NDArray[np.int32]:
+    """Tokens by chance; fewer of the same seed are the beginning of more."""
+    return np.random.default_rng(seed).integers(0, VOCAB, n).astype(np.int32)
+
+
+def logits_of(engine: Engine, *runs: SequenceRun, cancel: Cancel | None = None) -> Floats:
+    """One forward pass; a row for each output, filled with 7 before."""
+    result = np.full((sum(run.n_outputs for run in runs), engine.vocab_size), 7, np.float32)
+    engine.forward(runs, logits=result, cancel=cancel)
+    return result
+
+
+def alone(engine: Engine, tokens: Any) -> Floats:
+    """Logits of all tokens of one sequence, without a cache."""
+    return logits_of(engine, SequenceRun(tokens, n_outputs=len(tokens)))

@@ -6,11 +6,12 @@ It takes a model as a mapping of `mogemma_model`'s fields, or reads one from saf
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from blocks import weights_of
-from safetensors import deserialize
+from checkpoints import read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +48,7 @@ def embedding(model: Mapping[str, Any], token_ids: Sequence[int] | NDArray[Any])
     pooled: Array = hidden_states(model, token_ids).mean(axis=0)
     for matrix in model["dense"] or []:
         pooled = _weights(matrix) @ pooled
-    return pooled / np.sqrt((pooled**2).sum())
+    return pooled / math.sqrt((pooled**2).sum())
 
 
 def _attention(model: Mapping[str, Any], layer: Mapping[str, Any], x: Array) -> Array:
@@ -69,13 +70,15 @@ def _attention(model: Mapping[str, Any], layer: Mapping[str, Any], x: Array) -> 
     weights = np.exp(scores - scores.max(axis=2, keepdims=True))
     weights /= weights.sum(axis=2, keepdims=True)
     attended = np.einsum("hqk,khd->qhd", weights, np.repeat(v, group, axis=1)).reshape(n, -1)
-    return attended @ _weights(layer["o_proj"]).T
+    result: Array = attended @ _weights(layer["o_proj"]).T
+    return result
 
 
 def _mlp(layer: Mapping[str, Any], x: Array) -> Array:
     gate, up = x @ _weights(layer["gate_proj"]).T, x @ _weights(layer["up_proj"]).T
     gelu = gate / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)))
-    return (gelu * up) @ _weights(layer["down_proj"]).T
+    result: Array = (gelu * up) @ _weights(layer["down_proj"]).T
+    return result
 
 
 def _norm(x: Array, weight: Any, epsilon: float) -> Array:
@@ -138,7 +141,8 @@ def read_gemma3(folder: Path) -> dict[str, Any]:
 
     def frequencies(kind: str) -> NDArray[np.float32]:
         base, factor = theta[kind]["rope_theta"], theta[kind].get("factor", 1.0)
-        return (base ** (-np.arange(0, dim, 2) / dim) / factor).astype(np.float32)
+        numbers: Array = base ** (-np.arange(0, dim, 2) / dim) / factor
+        return numbers.astype(np.float32)
 
     dense = sorted(path for path in folder.glob("*_Dense") if path.is_dir())
     heads = [_read(path / "model.safetensors")["linear.weight"] for path in dense]
@@ -158,8 +162,7 @@ def read_gemma3(folder: Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, NDArray[np.float32]]:
     numbers = {"F32": 0, "F16": 1, "BF16": 30}
     tensors = {}
-    for name, tensor in deserialize(path.read_bytes()):
-        shape = tensor["shape"]
-        matrix = {"format": numbers[tensor["dtype"]], "data": tensor["data"], "n_rows": 1, "n_columns": int(np.prod(shape))}
-        tensors[name.removeprefix("model.")] = weights_of(matrix).reshape(shape)
+    for name, (kind, shape, data) in read_safetensors(path).items():
+        row = {"format": numbers[kind], "data": data, "n_rows": 1, "n_columns": math.prod(shape)}
+        tensors[name.removeprefix("model.")] = weights_of(row).reshape(shape)
     return tensors

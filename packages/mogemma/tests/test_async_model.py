@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import time
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,13 +27,15 @@ from mogemma import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
     from pathlib import Path
 
 Result = TypeVar("Result")
 HELLO = [{"role": "user", "content": "Hello"}]
 PROMPT = "Once upon a time"
-AT_ONCE = 1.0
+ENDLESS: Mapping[str, Any] = {"max_tokens": 100_000, "logit_bias": {1: -math.inf, 9: -math.inf}}
+"""Neither end of sequence nor end of turn is ever chosen."""
+AT_ONCE = 2.0
 """Seconds within which a call ends that is cancelled; it takes milliseconds, on a machine with nothing else to do."""
 
 
@@ -120,9 +123,14 @@ async def heartbeat() -> AsyncIterator[list[float]]:
 
 
 def assert_never_stalled(beats: list[float]) -> None:
-    """A blocked loop would show one gap as long as the work itself."""
-    assert beats[-1] - beats[0] > 0.3
-    assert max(np.diff(beats)) < 0.1
+    """A call that blocks the loop shows as one long gap; kernels that hold the GIL would let few beats through.
+
+    Both are measured against the work, which is as slow as the loop where others use the machine too.
+    """
+    gaps = np.diff(beats)
+    assert gaps.sum() > 0.2
+    assert gaps.max() < 0.05 + gaps.sum() / 4
+    assert gaps.mean() < 0.02
 
 
 def test_the_event_loop_never_stalls_during_prefill_and_decode(endless_path: Path) -> None:
@@ -153,9 +161,8 @@ def test_the_event_loop_never_stalls_on_a_real_model(gemma_270m_path: Path) -> N
 
 def test_the_event_loop_never_stalls_while_texts_are_embedded(embeddinggemma_path: Path) -> None:
     async def main() -> None:
-        async with heartbeat() as beats:
-            async with await AsyncEmbeddingModel.load(embeddinggemma_path) as model:
-                await model.embed(["some words of a text"] * 20)
+        async with heartbeat() as beats, await AsyncEmbeddingModel.load(embeddinggemma_path) as model:
+            await model.embed(["some words of a text"] * 20)
         assert_never_stalled(beats)
 
     asyncio.run(main())
@@ -192,7 +199,7 @@ def test_a_task_that_is_cancelled_while_it_reads_a_stream_ends_the_work(
     expected = sync.generate(PROMPT, max_tokens=10, seed=1)
 
     async def read(model: AsyncGemmaModel) -> None:
-        async for _ in model.generate_stream([2], max_tokens=100_000):
+        async for _ in model.generate_stream([2], **ENDLESS):
             pass
 
     async def work(model: AsyncGemmaModel) -> None:
@@ -204,10 +211,15 @@ def test_a_task_that_is_cancelled_while_it_reads_a_stream_ends_the_work(
 
 def test_a_task_that_waits_for_its_turn_can_be_cancelled(endless_path: Path) -> None:
     async def work(model: AsyncGemmaModel) -> None:
-        writing = asyncio.create_task(model.complete([2], stop_ids=()))
-        await cancel_in_a_moment(asyncio.create_task(model.complete(PROMPT)))
-        await cancel_in_a_moment(asyncio.create_task(model.logits([2])))
-        await cancel_in_a_moment(writing)
+        scoring = asyncio.create_task(model.score([2, *range(20, 500)] * 200))
+        for waiting in (model.complete(PROMPT), model.logits([2]), model.count_tokens(PROMPT)):
+            task = asyncio.create_task(waiting)
+            await asyncio.sleep(0.01)
+            assert not task.done()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await cancel_in_a_moment(scoring)
 
     run(work, endless_path)
 
@@ -216,7 +228,7 @@ def test_leaving_an_async_stream_ends_its_work(endless_path: Path, sync: SyncGem
     expected = sync.generate(PROMPT, max_tokens=10, seed=1)
 
     async def work(model: AsyncGemmaModel) -> None:
-        async with aclosing(model.generate_stream([2], max_tokens=100_000)) as stream:  # type: ignore[type-var]
+        async with aclosing(model.generate_stream([2], **ENDLESS)) as stream:  # type: ignore[type-var]
             async for _ in stream:
                 break
         assert await model.generate(PROMPT, max_tokens=10, seed=1) == expected
@@ -228,7 +240,7 @@ def test_an_async_stream_that_is_forgotten_ends_its_work(endless_path: Path, syn
     expected = sync.generate(PROMPT, max_tokens=10, seed=1)
 
     async def work(model: AsyncGemmaModel) -> None:
-        async for _ in model.generate_stream([2], max_tokens=100_000):
+        async for _ in model.generate_stream([2], **ENDLESS):
             break
         gc.collect()
         assert await model.generate(PROMPT, max_tokens=10, seed=1) == expected
@@ -244,7 +256,7 @@ def test_streams_take_turns(endless_path: Path) -> None:
 
         async def read(name: str) -> None:
             async for _ in model.generate_stream([2], max_tokens=60, seed=1):
-                order.append(name)
+                order.append(name)  # noqa: PERF401  when it comes is what matters
 
         await asyncio.gather(read("a"), read("b"))
         assert order.index("b") < 30
@@ -254,7 +266,7 @@ def test_streams_take_turns(endless_path: Path) -> None:
 
 def test_a_short_text_does_not_wait_for_a_long_one(endless_path: Path) -> None:
     async def work(model: AsyncGemmaModel) -> None:
-        long = asyncio.create_task(model.complete([2], stop_ids=()))
+        long = asyncio.create_task(model.complete([2], **ENDLESS))
         assert len((await model.complete(PROMPT, max_tokens=5, stop_ids=())).token_ids) == 5
         assert await model.count_tokens(PROMPT) > 0
         await cancel_in_a_moment(long)
@@ -321,9 +333,9 @@ def test_a_closed_model_is_an_error_in_every_method() -> None:
 def test_closing_ends_what_runs_with_an_error(endless_path: Path) -> None:
     async def main() -> None:
         model = AsyncGemmaModel(endless_path, threads=1)
-        stream = aiter(model.generate_stream([2], max_tokens=100_000))
+        stream = aiter(model.generate_stream([2], **ENDLESS))
         await anext(stream)
-        task = asyncio.create_task(model.complete([2], stop_ids=()))
+        task = asyncio.create_task(model.complete([2], **ENDLESS))
         await asyncio.sleep(0.05)
         start = time.perf_counter()
         await model.close()
@@ -378,7 +390,7 @@ def test_the_embedding_coroutines_give_what_the_sync_model_gives() -> None:
 
 
 def test_a_cancelled_embedding_ends_soon_and_leaves_the_model_usable() -> None:
-    texts = [f"text number {i} of very many" for i in range(20_000)]
+    texts = [f"text number {i} of very many" for i in range(200_000)]
 
     async def main() -> None:
         async with AsyncEmbeddingModel(EMBEDDING_GEMMA, threads=1) as model:

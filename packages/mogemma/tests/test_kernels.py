@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from mogemma.checkpoint import TensorType
 from mogemma.errors import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from blocks import Floats
@@ -75,7 +75,7 @@ def first_rows(matrix: dict[str, Any], n_rows: int) -> dict[str, Any]:
     return {**matrix, "n_rows": n_rows, "data": np.frombuffer(bytes(matrix["data"]), np.uint8)[:size].copy()}
 
 
-@lru_cache(maxsize=None)
+@cache
 def cases(kind: TensorType) -> list[tuple[dict[str, Any], Floats, Floats]]:
     """For each number of columns: 65 rows, 17 tokens, and the exact product (float64, rounded)."""
     made = []
@@ -86,7 +86,7 @@ def cases(kind: TensorType) -> list[tuple[dict[str, Any], Floats, Floats]]:
     return made
 
 
-@lru_cache(maxsize=None)
+@cache
 def int8_results(kind: TensorType) -> list[Floats]:
     return [int8_product(parts_of(matrix), x) for matrix, x, _ in cases(kind)]
 
@@ -146,7 +146,7 @@ def test_float32_products_add_up_column_by_column(engines: Engines, kind: Tensor
 def test_int8_products_are_the_plain_loop_to_the_bit(engines: Engines, kind: TensorType) -> None:
     """At every level: however an instruction set takes its dot products, they are exact."""
     engine = engines("INT8")
-    for (matrix, x, _), expected in zip(cases(kind), int8_results(kind)):
+    for (matrix, x, _), expected in zip(cases(kind), int8_results(kind), strict=True):
         for n_rows in ROWS:
             for n_tokens in TOKENS:
                 y = engine.matmul(first_rows(matrix, n_rows), x[:n_tokens])
@@ -190,7 +190,7 @@ def test_any_number_of_threads_gives_the_same_bits(engines: Engines, kind: Tenso
         assert np.array_equal(engines(arithmetic, n_threads).matmul(matrix, x), alone)
 
 
-EXTREMES = {
+EXTREMES: dict[str, Callable[[Floats], Any]] = {
     "zeros": lambda x: 0 * x,
     "negative zeros": lambda x: -0.0 * np.abs(x),
     "all the same": lambda x: 0 * x + np.float32(0.1),
@@ -286,7 +286,13 @@ def test_packing_takes_about_the_bytes_that_the_matrix_has(engines: Engines, kin
 
 @pytest.mark.parametrize(
     ("first", "n_rows", "status"),
-    [(-16, 16, "BAD_ARGUMENT"), (8, 8, "BAD_ARGUMENT"), (0, 0, "BAD_ARGUMENT"), (0, 41, "BAD_ARGUMENT"), (48, 1, "BAD_ARGUMENT")],
+    [
+        (-16, 16, "BAD_ARGUMENT"),
+        (8, 8, "BAD_ARGUMENT"),
+        (0, 0, "BAD_ARGUMENT"),
+        (0, 41, "BAD_ARGUMENT"),
+        (48, 1, "BAD_ARGUMENT"),
+    ],
 )
 def test_rows_that_cannot_be_packed_are_refused(engines: Engines, first: int, n_rows: int, status: str) -> None:
     engine = engines("INT8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -20,11 +21,11 @@ from mogemma import CancelledError, EmbeddingModel, ModelClosedError, SyncGemmaM
 from mogemma._native import Cancel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PROMPTS = [[2, 300 + i, *range(20 + i, 90 + i)] for i in range(4)]
-AT_ONCE = 1.0
+AT_ONCE = 2.0
 """Seconds within which a call ends that is told to; it takes milliseconds, on a machine with nothing else to do."""
 
 
@@ -41,15 +42,13 @@ def endless(endless_path: Path) -> Iterator[SyncGemmaModel]:
 
 
 @contextmanager
-def in_a_moment(*actions: object) -> Iterator[list[float]]:
+def in_a_moment(action: Callable[[], object]) -> Iterator[list[float]]:
     """Do it from another thread when 0.1 s have passed, and note when."""
     times: list[float] = []
 
     def act() -> None:
         times.append(time.perf_counter())
-        for action in actions:
-            assert callable(action)
-            action()
+        action()
 
     timer = threading.Timer(0.1, act)
     timer.start()
@@ -75,7 +74,7 @@ def test_threads_that_write_at_once_get_what_they_get_alone() -> None:
 
 def test_threads_that_do_different_things_at_once_get_what_they_get_alone() -> None:
     with SyncGemmaModel(GEMMA, threads=2) as model:
-        uses = [
+        uses: list[Callable[[], object]] = [
             lambda: model.generate("Once", max_tokens=20, seed=2),
             lambda: "".join(model.generate_stream("upon", max_tokens=20, seed=2)),
             lambda: model.chat([{"role": "user", "content": "a time"}], max_tokens=20, seed=2).text,
@@ -112,8 +111,7 @@ def test_close_while_another_thread_writes_ends_its_call_with_an_error(endless: 
 def test_close_while_another_thread_embeds_ends_its_call_with_an_error() -> None:
     model = EmbeddingModel(EMBEDDING_GEMMA, threads=2, batch_tokens=256)
     with in_a_moment(model.close), pytest.raises(ModelClosedError, match="closed"):
-        while True:
-            model.embed(["some text"] * 100)
+        model.embed([[2, 7, 8, 1]] * 1_000_000)
 
 
 def test_two_threads_may_close_a_model(endless_path: Path) -> None:
@@ -129,9 +127,9 @@ def test_two_threads_may_close_a_model(endless_path: Path) -> None:
 
 def test_another_thread_can_cancel_a_generation_and_the_model_stays_usable(endless: SyncGemmaModel) -> None:
     cancel = Cancel()
-    with in_a_moment(cancel.set) as times, pytest.raises(CancelledError):
-        with endless.generation([2], stop_ids=(), cancel=cancel) as generation:
-            generation.finish()
+    writing = endless.generation([2], stop_ids=(), cancel=cancel)
+    with writing as generation, in_a_moment(cancel.set) as times, pytest.raises(CancelledError):
+        generation.finish()
     assert time.perf_counter() - times[0] < AT_ONCE
     assert_usable(endless)
 
@@ -168,8 +166,7 @@ def test_ctrl_c_during_prefill_ends_it_at_once_and_leaves_the_model_usable(endle
 
 def test_ctrl_c_while_a_stream_is_read_leaves_the_model_usable(endless: SyncGemmaModel) -> None:
     with in_a_moment(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
-        for _ in endless.generate_stream(PROMPTS[0], max_tokens=100_000):
-            pass
+        "".join(endless.generate_stream(PROMPTS[0], logit_bias={1: -math.inf, 9: -math.inf}))
     assert_usable(endless)
 
 

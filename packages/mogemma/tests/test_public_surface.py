@@ -27,7 +27,7 @@ from mogemma import (
 MODEL = object()
 TEXT, TEXTS, IDS = "a", ["a", "b"], [2, 3]
 MESSAGES = [{"role": "user", "content": "Hi"}]
-SAMPLING = {
+SAMPLING: Any = {
     "max_tokens": 8,
     "temperature": 0.0,
     "top_k": 40,
@@ -41,6 +41,7 @@ SAMPLING = {
     "seed": 1,
     "logprobs": 5,
 }
+LOADING: Any = {"context": 8192, "threads": 1}
 GENERATION_CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "generate": ((TEXT,), SAMPLING),
     "generate_stream": ((TEXT,), SAMPLING),
@@ -167,7 +168,7 @@ def test_every_model_has_a_tokenizer_and_a_description_and_closes_itself(kind: t
 
 
 def test_configs_take_a_model_and_the_options_by_name() -> None:
-    assert GenerationConfig("m", context=8192, threads=1, **SAMPLING).top_k == 40
+    assert GenerationConfig("m", **LOADING, **SAMPLING).top_k == 40
     assert EmbeddingConfig("m", dimensions=256, threads=1).dimensions == 256
 
 

@@ -141,9 +141,7 @@ def test_int8_arithmetic_seldom_changes_the_likeliest_token(
     assert np.concatenate(agree).mean() >= 0.965
 
 
-def test_a_real_model_decodes_what_it_prefills_to_the_bit(
-    fast: Runner, gemma_golden: dict[str, NDArray[Any]]
-) -> None:
+def test_a_real_model_decodes_what_it_prefills_to_the_bit(fast: Runner, gemma_golden: dict[str, NDArray[Any]]) -> None:
     ids = gemma_golden["english_input_ids"].tolist()
     session, other = Session(fast), Session(fast)
     expected = session.logits(ids)

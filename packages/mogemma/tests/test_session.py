@@ -113,9 +113,7 @@ def test_greedy_decoding_takes_the_tokens_of_the_reference_implementation(tiny: 
 
 
 @pytest.mark.parametrize(("cache", "bound"), [("f16", 2**-11), ("bf16", 2**-8)])
-def test_a_smaller_cache_costs_a_rounding_of_keys_and_values(
-    tiny: Path, level: str, cache: str, bound: float
-) -> None:
+def test_a_smaller_cache_costs_a_rounding_of_keys_and_values(tiny: Path, level: str, cache: str, bound: float) -> None:
     """Relative to the logits, whose rounding is of the same kind, with a margin of 4 for what seven layers add up."""
     expected = golden(tiny, "gemma3-text")
     with opened(tiny / "gemma3-text", arithmetic="float32", cache=cache, level=level) as runner:
@@ -317,16 +315,18 @@ def test_a_full_context_is_an_error_with_both_numbers_and_nothing_is_computed(ti
 
 @pytest.mark.parametrize("context", [0, -1, CONTEXT + 1])
 def test_a_context_that_the_model_does_not_hold_is_refused(tiny: Path, context: int) -> None:
-    with pytest.raises(ConfigError, match=f"context={context} .* 1 to {CONTEXT}"), opened(
-        tiny / "gemma3-text", context=context
+    with (
+        pytest.raises(ConfigError, match=f"context={context} .* 1 to {CONTEXT}"),
+        opened(tiny / "gemma3-text", context=context),
     ):
         pass
 
 
 @pytest.mark.parametrize("threads", [0, -1, 257])
 def test_a_number_of_threads_out_of_range_is_refused(tiny: Path, threads: int) -> None:
-    with pytest.raises(ConfigError, match=f"threads={threads} .* 1 to 256"), opened(
-        tiny / "gemma3-text", threads=threads
+    with (
+        pytest.raises(ConfigError, match=f"threads={threads} .* 1 to 256"),
+        opened(tiny / "gemma3-text", threads=threads),
     ):
         pass
 

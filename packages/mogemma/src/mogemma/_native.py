@@ -119,7 +119,8 @@ class Memory:
 
     def __init__(self, kernel: Kernel, n_bytes: int, purpose: str, *, huge_pages: bool = False) -> None:
         try:
-            self._map = mmap.mmap(-1, max(n_bytes, 1))
+            # Private, for Python's default is shared memory, which hardly any system gives huge pages.
+            self._map = mmap.mmap(-1, max(n_bytes, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
                 self._map.madvise(mmap.MADV_HUGEPAGE)  # all of it is used, and faulting page by page would take longer
         except (OSError, ValueError, OverflowError) as error:
@@ -384,8 +385,12 @@ class Engine:
         batch: Any = ffi.new("mogemma_batch *")
         batch.sequences = sequences
         batch.n_sequences = len(runs)
-        arrays = [self._place(batch, "logits", logits), self._place(batch, "hidden", hidden)]
-        arrays.append(self._place(batch, "embeddings", embeddings))
+        n_outputs, n_tokens = sum(run.n_outputs for run in runs), sum(len(run.token_ids) for run in runs)
+        arrays = [
+            self._place(batch, "logits", logits, (n_outputs, self.vocab_size)),
+            self._place(batch, "hidden", hidden, (n_tokens, self.hidden_dim)),
+            self._place(batch, "embeddings", embeddings, (len(runs), self.embedding_dim)),
+        ]
         if cancel is not None:
             batch.cancel = cancel.flag
         with self._use():
@@ -394,9 +399,11 @@ class Engine:
         if status:
             self._raise(status)
 
-    def _place(self, batch: Any, field: str, array: NDArray[np.float32] | None) -> object:
+    def _place(self, batch: Any, field: str, array: NDArray[np.float32] | None, shape: tuple[int, int]) -> object:
         if array is None:
             return None
+        if array.dtype != np.float32 or len(array) < shape[0] or array.shape[1:] != shape[1:]:
+            raise KernelError(f"{field} must be float32 {shape}, not {array.dtype} {array.shape}.")
         buffer = self.kernel.ffi.from_buffer("float[]", array, require_writable=True)
         setattr(batch, field, buffer)
         return buffer
@@ -463,6 +470,8 @@ def top_k(logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
         ModelFormatError: A logit is not finite: the weights are damaged.
     """
     kernel = load_kernel()
+    if not 1 <= k <= len(logits):
+        raise ConfigError(f"top_k must be 1 to {len(logits)}, not {k}.")
     ids, values = np.empty(k, np.int32), np.empty(k, np.float32)
     buffer = kernel.ffi.from_buffer
     status = kernel.lib.mogemma_top_k(
@@ -470,8 +479,6 @@ def top_k(logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
     )
     if kernel.status_name(status) == "NOT_FINITE":
         raise ModelFormatError("The model computed logits that are not finite: its weights are damaged.")
-    if status:
-        raise ConfigError(f"top_k must be 1 to {len(logits)}, not {k}.")
     return ids, values
 
 

@@ -238,11 +238,12 @@ def _environment_number(variable: str, value: str) -> int:
     return checked_number
 
 
-def file_sampling(metadata: Mapping[str, Any]) -> SamplingConfig:
+def file_sampling(metadata: Mapping[str, Any], source: str | Path = "The model file") -> SamplingConfig:
     """The sampling defaults in a model file's own metadata.
 
     Args:
         metadata: Of a GGUF file (`general.sampling.*`), or a generation_config.json; other keys are passed over.
+        source: Where it was found, for the message.
 
     Raises:
         ModelFormatError: A default is out of range.
@@ -255,7 +256,7 @@ def file_sampling(metadata: Mapping[str, Any]) -> SamplingConfig:
                 SamplingConfig(**{name: found[name]})
             except ConfigError as error:
                 raise ModelFormatError(
-                    f"The model's default {key!r} cannot be used: {error} Correct the file."
+                    f"{source}: the default {key!r} cannot be used: {error} Correct the file."
                 ) from error
     if metadata.get("do_sample") is False:
         found["temperature"] = 0.0
@@ -264,7 +265,10 @@ def file_sampling(metadata: Mapping[str, Any]) -> SamplingConfig:
 
 def _as_written(value: object) -> object:
     """0.95 for 0.949999988079071, which is what a file makes of it that keeps 32 bits."""
-    return float(str(np.float32(value))) if isinstance(value, (float, np.floating)) else value
+    if not isinstance(value, (float, np.floating)):
+        return value
+    with np.errstate(over="ignore"):  # it is infinite then, and refused as that
+        return float(str(np.float32(value)))
 
 
 def resolve_sampling(

@@ -62,7 +62,7 @@ class ModelInfo:
 
 def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
     """What is known of a model at this moment."""
-    tensors = checkpoint.tensors.values()
+    tensors = [tensor for part in (checkpoint, *checkpoint.submodules) for tensor in part.tensors.values()]
     formats: dict[str, int] = {}
     weights: dict[str, int] = {}
     for tensor in tensors:
@@ -71,6 +71,7 @@ def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
         weights[name] = weights.get(name, 0) + tensor.n_weights
     architecture, engine = runner.architecture, runner.engine
     spec = architecture.spec
+    resident = _resident_bytes()
     return ModelInfo(
         path=str(checkpoint.path),
         family=spec.family,
@@ -94,8 +95,8 @@ def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
         kv_cache_bytes=engine.cache_bytes,
         scratch_bytes=engine.n_bytes,
         mapped_bytes=checkpoint.n_bytes,
-        resident_bytes=_resident_bytes(),
-        peak_resident_bytes=_peak_resident_bytes(),
+        resident_bytes=resident,
+        peak_resident_bytes=max(resident, _peak_resident_bytes()),  # the system counts the two apart
     )
 
 

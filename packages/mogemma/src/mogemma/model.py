@@ -19,7 +19,14 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .config import EmbeddingConfig, GenerationConfig, SamplingConfig, file_sampling, read_config, resolve_sampling
 from .embed import Embedder
 from .embedding_prompt import with_task
-from .errors import ConfigError, ContextFullError, ModelClosedError, ModelFormatError, TokenizerError
+from .errors import (
+    CancelledError,
+    ConfigError,
+    ContextFullError,
+    ModelClosedError,
+    ModelFormatError,
+    TokenizerError,
+)
 from .generate import Generation, most_tokens
 from .info import ModelInfo, describe
 from .library import find_model
@@ -138,6 +145,7 @@ class SyncGemmaModel(LoadedModel):
             )
             self._idle = [Session(runner)]
             self._in_file = _file_sampling(checkpoint)
+            self._listed_stop_ids = _listed_stop_ids(checkpoint)
             super().__init__(checkpoint, runner)
             opened.pop_all()  # all is well: they stay open until close()
 
@@ -245,7 +253,7 @@ class SyncGemmaModel(LoadedModel):
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end a text: end of sequence, and the end of a turn where the vocabulary has one."""
         tokenizer = self.tokenizer
-        ids = {tokenizer.eos_id, tokenizer.id_of(END_OF_TURN), *_listed_stop_ids(self._checkpoint)}
+        ids = {tokenizer.eos_id, tokenizer.id_of(END_OF_TURN), *self._listed_stop_ids}
         return frozenset(token_id for token_id in ids if token_id is not None)
 
     def logits(self, token_ids: Sequence[int], *, cancel: Cancel | None = None) -> NDArray[np.float32]:
@@ -382,18 +390,8 @@ class SyncEmbeddingModel(LoadedModel):
         Raises:
             ContextFullError: A text is longer than the model's context; nothing is cut.
         """
-        self.check_open()
-        if isinstance(texts, str):
-            return self.embed([texts], dimensions=dimensions, prompt=prompt, cancel=cancel).reshape(-1)
-        name = prompt or self._config.prompt
-        ids = [self._ids(self._prompted(text, name) if isinstance(text, str) else text) for text in texts]
-        return self._embedder.embed(
-            ids,
-            dimensions=self._config.dimensions if dimensions is None else dimensions,
-            normalize=self._config.normalize,
-            cancel=cancel,
-            on_progress=on_progress,
-        )
+        name = self._config.prompt if prompt is None else prompt
+        return self._embed(texts, name, dimensions=dimensions, on_progress=on_progress, cancel=cancel)
 
     def embed_query(
         self, text: str | Sequence[str], *, dimensions: int | None = None, **options: Any
@@ -417,7 +415,32 @@ class SyncEmbeddingModel(LoadedModel):
                 f"There are {len(texts)} texts and {len(titles)} titles; give one (or None) for each text."
             )
         prompted = [with_task(text, "document", title=title) for text, title in zip(texts, titles, strict=True)]
-        return self.embed(prompted, dimensions=dimensions, **options)
+        return self._embed(prompted, None, dimensions=dimensions, **options)
+
+    def _embed(
+        self,
+        texts: str | Sequence[str] | Sequence[Sequence[int]],
+        prompt: str | None,
+        *,
+        dimensions: int | None,
+        on_progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> NDArray[np.float32]:
+        self.check_open()
+        several = [texts] if isinstance(texts, str) else texts
+        vectors = self._embedder.embed(
+            [self._prompted_ids(text, prompt, cancel) for text in several],
+            dimensions=self._config.dimensions if dimensions is None else dimensions,
+            normalize=self._config.normalize,
+            cancel=cancel,
+            on_progress=on_progress,
+        )
+        return vectors.reshape(-1) if isinstance(texts, str) else vectors
+
+    def _prompted_ids(self, text: Prompt, prompt: str | None, cancel: Cancel | None) -> list[int]:
+        if cancel is not None and cancel.is_set():  # a million texts take their time before any is embedded
+            raise CancelledError("The call was cancelled; the model can be used again.")
+        return self._ids(self._prompted(text, prompt) if isinstance(text, str) else text)
 
     def _prompted(self, text: str, name: str | None) -> str:
         if name is not None and name in self._prompts:
@@ -451,8 +474,8 @@ def _tokenizer_of(checkpoint: Checkpoint, runner: Runner) -> Tokenizer:
 
 def _file_sampling(checkpoint: Checkpoint) -> SamplingConfig:
     if checkpoint.kind == "gguf":
-        return file_sampling(checkpoint.metadata)
-    return file_sampling(_generation_config(checkpoint))
+        return file_sampling(checkpoint.metadata, checkpoint.path)
+    return file_sampling(_generation_config(checkpoint), checkpoint.path)
 
 
 def _generation_config(checkpoint: Checkpoint) -> Mapping[str, Any]:

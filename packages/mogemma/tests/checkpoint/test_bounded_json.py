@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mogemma.checkpoint.bounded_json import MAX_JSON_BYTES, MAX_JSON_VALUES, parse_json
 from mogemma.errors import ModelFormatError
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from mogemma.checkpoint import Checkpoint, open_checkpoint
 from mogemma.checkpoint.files import MappedFile
 from mogemma.errors import ModelClosedError, ModelFormatError

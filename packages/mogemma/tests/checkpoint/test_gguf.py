@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mogemma.checkpoint import Checkpoint, StringArray, TensorType, open_checkpoint
 from mogemma.errors import ModelFormatError, MogemmaError, UnsupportedModelError
 

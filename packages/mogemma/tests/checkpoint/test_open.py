@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
 from mogemma.checkpoint import open_checkpoint
 from mogemma.errors import ModelFormatError, ModelNotFoundError, MogemmaError, OutOfMemoryError, UnsupportedModelError
 

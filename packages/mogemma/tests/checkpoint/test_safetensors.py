@@ -12,6 +12,7 @@ import pytest
 import safetensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mogemma.checkpoint import Checkpoint, TensorType, open_checkpoint
 from mogemma.errors import ModelFormatError, ModelNotFoundError, MogemmaError, UnsupportedModelError
 

@@ -10,6 +10,7 @@ from itertools import accumulate
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mogemma.checkpoint.strings import index_strings
 
 

@@ -9,6 +9,7 @@ import gguf
 import ml_dtypes
 import numpy as np
 import pytest
+
 from mogemma.checkpoint.tensor import Tensor, TensorType
 from mogemma.errors import UnsupportedModelError
 

@@ -31,11 +31,10 @@ class Family(Protocol):
     GGUF_ARCHITECTURES: frozenset[str]
     """`general.architecture` in GGUF metadata."""
 
-    def describe(self, config: Fields) -> ModelSpec:
-        """Translate a config.json, or its `text_config`."""
+    # Translate a config.json (or its `text_config`), and GGUF metadata.
+    def describe(self, config: Fields) -> ModelSpec: ...
 
-    def describe_gguf(self, fields: Fields, *, vocab_size: int) -> ModelSpec:
-        """Translate GGUF metadata."""
+    def describe_gguf(self, fields: Fields, *, vocab_size: int) -> ModelSpec: ...
 
 
 FAMILIES: tuple[Family, ...] = (gemma3,)

@@ -30,7 +30,7 @@ class Checkpoint:
         config: config.json of a safetensors model; empty for GGUF, which says the same in `metadata`.
         tensors: By name, in the order of the file. Only types that the library can run; see `tensor`.
         files: The mapped files.
-        n_bytes: Their bytes together.
+        submodules: Checkpoints in folders of this one that were opened.
     """
 
     def __init__(
@@ -56,12 +56,16 @@ class Checkpoint:
         self.config: Mapping[str, Any] = {} if config is None else config
         self.tensors = tensors
         self.files = tuple(file.path for file in mapped)
-        self.n_bytes = sum(file.n_bytes for file in mapped)
         self._mapped = mapped
         self._folder = folder
         self._foreign: Mapping[str, str] = foreign or {}
-        self._submodules: list[Checkpoint] = []
+        self.submodules: list[Checkpoint] = []
         self._is_open = True
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all mapped files, those of the submodules among them."""
+        return sum(file.n_bytes for file in self._mapped) + sum(submodule.n_bytes for submodule in self.submodules)
 
     def tensor(self, name: str, *, shape: tuple[int, ...] | None = None) -> Tensor:
         """The tensor of that name, which must have that `shape` if one is given.
@@ -132,7 +136,7 @@ class Checkpoint:
         if folder.resolve().parent != self._folder.resolve():
             raise ModelFormatError(f"{folder} is a link out of the model's folder. Put the real folder there.")
         submodule = open_folder(folder)
-        self._submodules.append(submodule)
+        self.submodules.append(submodule)
         return submodule
 
     def forget(self) -> None:
@@ -149,7 +153,7 @@ class Checkpoint:
         if not self._is_open:
             return
         self._is_open = False
-        for submodule in self._submodules:
+        for submodule in self.submodules:
             submodule.close()
         for tensor in self.tensors.values():
             with suppress(BufferError):  # a buffer made from it is in use: close_all will say so
