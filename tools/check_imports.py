@@ -23,7 +23,8 @@ LIBRARY = Path("packages/mogemma/src/mogemma")
 LIBRARY_LAYERS: Layers = (
     ("__init__", "__main__", "cli", "commands"),
     ("async_model",),
-    ("model",),
+    ("model", "embedding_model"),
+    ("loaded_model",),
     ("generate", "embed", "info"),
     ("session", "sampling", "prompt", "embedding_prompt", "tokenizer", "text_stream"),
     ("config", "options", "completion"),

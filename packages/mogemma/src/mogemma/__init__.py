@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .async_model import AsyncEmbeddingModel, AsyncGemmaModel
     from .completion import Completion, Timings, TokenLogprob, Usage
     from .config import EmbeddingConfig, GenerationConfig, SamplingConfig
+    from .embedding_model import EmbeddingModel, SyncEmbeddingModel
     from .errors import (
         CancelledError,
         ConfigError,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
     )
     from .info import ModelInfo
-    from .model import EmbeddingModel, SyncEmbeddingModel, SyncGemmaModel
+    from .model import SyncGemmaModel
 
 _HOMES = {
     "async_model": ("AsyncEmbeddingModel", "AsyncGemmaModel"),
@@ -45,7 +46,8 @@ _HOMES = {
         "UnsupportedModelError",
     ),
     "info": ("ModelInfo",),
-    "model": ("EmbeddingModel", "SyncEmbeddingModel", "SyncGemmaModel"),
+    "embedding_model": ("EmbeddingModel", "SyncEmbeddingModel"),
+    "model": ("SyncGemmaModel",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

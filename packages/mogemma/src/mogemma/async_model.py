@@ -15,7 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._native import Cancel
-from .model import LoadedModel, SyncEmbeddingModel, SyncGemmaModel
+from .embedding_model import SyncEmbeddingModel
+from .loaded_model import LoadedModel
+from .model import SyncGemmaModel
 
 if TYPE_CHECKING:
     import os
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from .config import EmbeddingConfig, GenerationConfig, SamplingOptions
     from .generate import Generation
     from .info import ModelInfo
-    from .model import Messages, Prompt
+    from .loaded_model import Prompt
+    from .model import Messages
     from .tokenizer import Tokenizer
 
 _Model = TypeVar("_Model", bound=LoadedModel)

@@ -1,113 +1,42 @@
-"""The objects that a user holds: a model that writes, and one that embeds.
-
-    SyncGemmaModel      checkpoint ── Runner ── Session ── Generation ──> text
-    SyncEmbeddingModel  checkpoint ── Runner ── Embedder ──> unit vectors
-
-`async_model.py` has both for asyncio.
-"""
+"""A model that writes: checkpoint ── Runner ── Session ── Generation ──> text. `async_model.py` has it for asyncio."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
 from .checkpoint import Checkpoint, open_checkpoint
-from .config import EmbeddingConfig, GenerationConfig, SamplingConfig, file_sampling, read_config, resolve_sampling
-from .embed import Embedder
-from .embedding_prompt import with_task
+from .config import GenerationConfig, SamplingConfig, file_sampling, read_config, resolve_sampling
 from .errors import (
-    CancelledError,
-    ConfigError,
     ContextFullError,
-    ModelClosedError,
-    ModelFormatError,
     TokenizerError,
 )
 from .generate import Generation, most_tokens
-from .info import ModelInfo, describe
 from .library import find_model
+from .loaded_model import LoadedModel, Progress, Prompt
 from .prompt import GEMMA_3, render
 from .session import Runner, Session
-from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection
-    from types import TracebackType
+    from collections.abc import Collection
 
     from numpy.typing import NDArray
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from ._native import Cancel
     from .completion import Completion
     from .config import SamplingOptions
 
-Prompt: TypeAlias = "str | Sequence[int]"
-"""A text, or token ids as they are: nothing is added to ids, not even BOS."""
-
 Messages: TypeAlias = "Sequence[Mapping[str, Any]]"
-Progress: TypeAlias = "Callable[[int, int], None]"
 
 END_OF_TURN = "<end_of_turn>"
-EMBEDDING_CONTEXT = 8192
-"""Most tokens of a text that a generative Gemma embeds: it runs in one pass, whose scratch memory grows with it."""
 
 _SCORE_CHUNK = 64
 """Tokens whose logits are held at once while a text is scored."""
-
-
-class LoadedModel:
-    """An open checkpoint, the engine over it and its tokenizer."""
-
-    def __init__(self, checkpoint: Checkpoint, runner: Runner) -> None:
-        self._checkpoint = checkpoint
-        self._runner = runner
-        self._tokenizer = _tokenizer_of(checkpoint, runner)
-        self._is_open = True
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Text to token ids and back. A model without one still runs on ids; it says so when text comes in."""
-        self.check_open()
-        return self._tokenizer
-
-    @property
-    def info(self) -> ModelInfo:
-        """What the model is and what it costs at this moment."""
-        self.check_open()
-        return describe(self._checkpoint, self._runner)
-
-    def count_tokens(self, text: str) -> int:
-        """Tokens of a text as this model would read it, BOS included."""
-        return self.tokenizer.count(text)
-
-    def close(self) -> None:
-        """Wait for running calls, then give all memory back. Closing twice is harmless; any other use is an error."""
-        self._is_open = False
-        self._runner.close()
-        self._checkpoint.close()
-
-    def check_open(self) -> None:
-        """Raise ModelClosedError once the model was closed."""
-        if not self._is_open:
-            raise ModelClosedError("This model was closed. Load it again.")
-        self._runner.engine.check_process()
-
-    def _ids(self, text: Prompt) -> list[int]:
-        self.check_open()
-        return self._tokenizer.encode(text) if isinstance(text, str) else self._runner.checked_ids(text).tolist()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class SyncGemmaModel(LoadedModel):
@@ -315,142 +244,6 @@ class SyncGemmaModel(LoadedModel):
                 self._idle.pop(0).close()
 
 
-class SyncEmbeddingModel(LoadedModel):
-    """A Gemma that turns texts into vectors: EmbeddingGemma, or the mean hidden state of a generative one.
-
-    A text's vector does not depend on the texts it is embedded with. Calls from several threads are legal.
-    """
-
-    def __init__(self, model: str | os.PathLike[str] | EmbeddingConfig, **options: Any) -> None:
-        """Load a model.
-
-        Args:
-            model: Path of a sentence-transformers folder or of a .gguf file, the name of a model in the model folder, or an
-                EmbeddingConfig.
-            options: Fields of EmbeddingConfig; they override those of the config.
-
-        Raises:
-            ModelNotFoundError: There is no such model.
-            ModelFormatError: Its file is damaged.
-            UnsupportedModelError: It is none that mogemma runs, or lacks the heads that its vectors need.
-            ConfigError: An option is unknown or out of range.
-        """
-        self._config = read_config(EmbeddingConfig, model, options)
-        config = self._config
-        with ExitStack() as opened:
-            checkpoint = opened.enter_context(open_checkpoint(find_model(config.model)))
-            runner = opened.enter_context(
-                Runner(
-                    checkpoint,
-                    context=None,
-                    most_context=EMBEDDING_CONTEXT,
-                    threads=config.threads,
-                    arithmetic=config.arithmetic,
-                    max_tokens=config.batch_tokens,
-                    runs_whole=True,
-                )
-            )
-            self._embedder = Embedder(runner)
-            self._prompts = _file_prompts(checkpoint)
-            super().__init__(checkpoint, runner)
-            opened.pop_all()  # all is well: they stay open until close()
-
-    @property
-    def dimensions(self) -> int:
-        """Size of a full vector."""
-        return self._embedder.dimensions
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """The prompts that the model's own files name."""
-        return self._prompts
-
-    def embed(
-        self,
-        texts: str | Sequence[str] | Sequence[Sequence[int]],
-        *,
-        dimensions: int | None = None,
-        prompt: str | None = None,
-        on_progress: Progress | None = None,
-        cancel: Cancel | None = None,
-    ) -> NDArray[np.float32]:
-        """Vectors of texts, of unit length.
-
-        Args:
-            texts: One or several; or token ids of several, special tokens included.
-            dimensions: Keep the first so many numbers and bring them to unit length again (Matryoshka).
-            prompt: Name of the prompt to put before each text: one of `prompts`, "query", "document" or another task of
-                EmbeddingGemma. Default: none.
-            on_progress: Called with the texts done and those in all.
-            cancel: Ends the work from another thread.
-
-        Returns:
-            float32 [n_texts, dimensions]; for a single text [dimensions].
-
-        Raises:
-            ContextFullError: A text is longer than the model's context; nothing is cut.
-        """
-        name = self._config.prompt if prompt is None else prompt
-        return self._embed(texts, name, dimensions=dimensions, on_progress=on_progress, cancel=cancel)
-
-    def embed_query(
-        self, text: str | Sequence[str], *, dimensions: int | None = None, **options: Any
-    ) -> NDArray[np.float32]:
-        """Vectors of search queries, with the model's prompt for them; otherwise as `embed`."""
-        return self.embed(text, dimensions=dimensions, prompt="query", **options)
-
-    def embed_documents(
-        self,
-        texts: Sequence[str],
-        *,
-        titles: Sequence[str | None] | None = None,
-        dimensions: int | None = None,
-        **options: Any,
-    ) -> NDArray[np.float32]:
-        """Vectors of documents to be found, with the model's prompt for them, and with their titles where given."""
-        if titles is None:
-            return self.embed(texts, dimensions=dimensions, prompt="document", **options)
-        if isinstance(texts, str) or len(titles) != len(texts):
-            raise ConfigError(
-                f"There are {len(texts)} texts and {len(titles)} titles; give one (or None) for each text."
-            )
-        prompted = [with_task(text, "document", title=title) for text, title in zip(texts, titles, strict=True)]
-        return self._embed(prompted, None, dimensions=dimensions, **options)
-
-    def _embed(
-        self,
-        texts: str | Sequence[str] | Sequence[Sequence[int]],
-        prompt: str | None,
-        *,
-        dimensions: int | None,
-        on_progress: Progress | None = None,
-        cancel: Cancel | None = None,
-    ) -> NDArray[np.float32]:
-        self.check_open()
-        several = [texts] if isinstance(texts, str) else texts
-        vectors = self._embedder.embed(
-            [self._prompted_ids(text, prompt, cancel) for text in several],
-            dimensions=self._config.dimensions if dimensions is None else dimensions,
-            normalize=self._config.normalize,
-            cancel=cancel,
-            on_progress=on_progress,
-        )
-        return vectors.reshape(-1) if isinstance(texts, str) else vectors
-
-    def _prompted_ids(self, text: Prompt, prompt: str | None, cancel: Cancel | None) -> list[int]:
-        if cancel is not None and cancel.is_set():  # a million texts take their time before any is embedded
-            raise CancelledError("The call was cancelled; the model can be used again.")
-        return self._ids(self._prompted(text, prompt) if isinstance(text, str) else text)
-
-    def _prompted(self, text: str, name: str | None) -> str:
-        if name is not None and name in self._prompts:
-            return self._prompts[name] + text
-        return with_task(text, name)
-
-
-EmbeddingModel = SyncEmbeddingModel
-
-
 def _pieces(context: Any) -> Iterator[str]:
     """Enter a generation at once, so that errors come with the call, and give its pieces of text."""
     generation = context.__enter__()
@@ -462,14 +255,6 @@ def _pieces(context: Any) -> Iterator[str]:
             context.__exit__(None, None, None)
 
     return pieces()
-
-
-def _tokenizer_of(checkpoint: Checkpoint, runner: Runner) -> Tokenizer:
-    if checkpoint.kind == "gguf":
-        return Tokenizer.from_gguf(checkpoint.metadata)
-    path = Path(checkpoint.path)
-    folder = path if path.is_dir() else path.parent
-    return Tokenizer.from_folder(folder, add_eos=None if runner.spec.is_causal else True)
 
 
 def _file_sampling(checkpoint: Checkpoint) -> SamplingConfig:
@@ -489,14 +274,6 @@ def _listed_stop_ids(checkpoint: Checkpoint) -> list[int]:
         return []
     ids = _generation_config(checkpoint).get("eos_token_id", [])
     return [token_id for token_id in (ids if isinstance(ids, list) else [ids]) if isinstance(token_id, int)]
-
-
-def _file_prompts(checkpoint: Checkpoint) -> Mapping[str, str]:
-    config = None if checkpoint.kind == "gguf" else checkpoint.read_json("config_sentence_transformers.json")
-    prompts = config.get("prompts", {}) if isinstance(config, dict) else {}
-    if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
-        raise ModelFormatError(f"{checkpoint.path}: 'prompts' in config_sentence_transformers.json are no texts.")
-    return prompts
 
 
 def _log_probabilities(logits: NDArray[np.float32], token_ids: Sequence[int]) -> NDArray[np.float32]:

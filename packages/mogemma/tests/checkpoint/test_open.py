@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from mogemma.checkpoint import open_checkpoint
+from mogemma.checkpoint import open_checkpoint, open_submodule
 from mogemma.errors import ModelFormatError, ModelNotFoundError, MogemmaError, OutOfMemoryError, UnsupportedModelError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -69,7 +69,7 @@ def test_a_lone_gguf_does_not_read_what_happens_to_lie_beside_it() -> None:
 
 def test_a_submodule_opens_and_closes_with_its_model() -> None:
     with open_checkpoint(EMBEDDING_MODEL) as checkpoint:
-        dense = checkpoint.submodule("2_Dense")
+        dense = open_submodule(checkpoint, "2_Dense")
         weight = dense.tensor("linear.weight", shape=(72, 36))
         assert dense.config["in_features"] == 36
     with pytest.raises(ValueError, match="released"):
@@ -79,7 +79,7 @@ def test_a_submodule_opens_and_closes_with_its_model() -> None:
 @pytest.mark.parametrize("name", ["..", "../embeddinggemma", "/etc", "2_Dense/..", "", ".", "a\\b", "2_Dense\0"])
 def test_a_submodule_cannot_lead_out_of_the_folder(name: str) -> None:
     with open_checkpoint(EMBEDDING_MODEL) as checkpoint:
-        for ask in (checkpoint.submodule, checkpoint.read_json, checkpoint.side_file):
+        for ask in (checkpoint.folder, checkpoint.read_json, checkpoint.side_file):
             with pytest.raises(ModelFormatError, match="plain names"):
                 ask(name)
 
@@ -88,12 +88,12 @@ def test_a_submodule_that_is_a_link_elsewhere_is_refused(tmp_path: Path) -> None
     shutil.copytree(TEXT_MODEL, tmp_path / "model")
     (tmp_path / "model" / "2_Dense").symlink_to(EMBEDDING_MODEL / "2_Dense")
     with open_checkpoint(tmp_path / "model") as checkpoint, pytest.raises(ModelFormatError, match="link out of"):
-        checkpoint.submodule("2_Dense")
+        open_submodule(checkpoint, "2_Dense")
 
 
 def test_a_missing_submodule_is_named() -> None:
     with open_checkpoint(TEXT_MODEL) as checkpoint, pytest.raises(ModelNotFoundError, match="no folder '9_Dense'"):
-        checkpoint.submodule("9_Dense")
+        open_submodule(checkpoint, "9_Dense")
 
 
 IMPOSTORS = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..checkpoint import open_submodule
 from ..errors import ModelFormatError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _from_modules(checkpoint: Checkpoint) -> tuple[Tensor, ...]:
 
 
 def _dense(checkpoint: Checkpoint, folder: str) -> Tensor:
-    module = checkpoint.submodule(folder)
+    module = open_submodule(checkpoint, folder)
     config = module.config
     activation = str(config.get("activation_function", "Identity")).rpartition(".")[2]
     if config.get("bias") or activation != "Identity" or "linear.bias" in module.tensors:

@@ -7,8 +7,8 @@ so a damaged or hostile file costs an exception, never a crash, a hang or memory
 from __future__ import annotations
 
 from .base import Checkpoint
-from .open import open_checkpoint
+from .open import open_checkpoint, open_submodule
 from .strings import StringArray
 from .tensor import Tensor, TensorType
 
-__all__ = ["Checkpoint", "StringArray", "Tensor", "TensorType", "open_checkpoint"]
+__all__ = ["Checkpoint", "StringArray", "Tensor", "TensorType", "open_checkpoint", "open_submodule"]

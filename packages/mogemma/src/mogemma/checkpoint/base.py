@@ -114,15 +114,13 @@ class Checkpoint:
         path = self.side_file(name, folder=folder)
         return None if path is None else read_json_file(path)
 
-    def submodule(self, name: str) -> Checkpoint:
-        """Open a folder inside this one, such as sentence-transformers' 2_Dense. It closes with this checkpoint.
+    def folder(self, name: str) -> Path:
+        """Path of a folder inside this one, such as sentence-transformers' 2_Dense.
 
         Raises:
             ModelFormatError: `name` is not the plain name of a folder in here.
-            ModelNotFoundError: There is no such folder, or no tensors in it.
+            ModelNotFoundError: There is no such folder.
         """
-        from .open import open_folder  # noqa: PLC0415  folders hold checkpoints, checkpoints hold folders
-
         self._check_open()
         if self._folder is None:
             raise ModelNotFoundError(
@@ -135,9 +133,11 @@ class Checkpoint:
             )
         if folder.resolve().parent != self._folder.resolve():
             raise ModelFormatError(f"{folder} is a link out of the model's folder. Put the real folder there.")
-        submodule = open_folder(folder)
+        return folder
+
+    def adopt(self, submodule: Checkpoint) -> None:
+        """Close another checkpoint together with this one, and count its tensors to this one's."""
         self.submodules.append(submodule)
-        return submodule
 
     def forget(self) -> None:
         """Give back the memory of what was read so far; nothing is lost, for the files are still mapped."""

@@ -55,6 +55,18 @@ def open_folder(folder: Path) -> Checkpoint:
     raise _no_model(folder, names)
 
 
+def open_submodule(checkpoint: Checkpoint, name: str) -> Checkpoint:
+    """Open a folder inside a model's folder, such as sentence-transformers' 2_Dense. It closes with the model.
+
+    Raises:
+        ModelFormatError: `name` is not the plain name of a folder in there.
+        ModelNotFoundError: There is no such folder, or no tensors in it.
+    """
+    submodule = open_folder(checkpoint.folder(name))
+    checkpoint.adopt(submodule)
+    return submodule
+
+
 def _open_file(path: Path) -> Checkpoint:
     beginning = read_beginning(path, N_BYTES)
     if beginning.startswith(MAGIC):
