@@ -371,6 +371,8 @@ def test_damaged_weights_are_an_error_and_no_text(tmp_path: Path) -> None:
         for temperature in (0.0, 1.0):
             with pytest.raises(ModelFormatError, match="not finite"):
                 model.generate(PROMPT, temperature=temperature)
+        with pytest.raises(ModelFormatError, match="not finite"):
+            model.logits([2, 5, 9])
 
 
 def test_leaving_a_stream_early_leaves_the_model_usable(model: SyncGemmaModel) -> None:

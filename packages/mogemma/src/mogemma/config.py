@@ -131,7 +131,7 @@ class EmbeddingConfig:
         dimensions: Keep so many numbers of each vector (arXiv:2205.13147); unset: all of them.
         threads: Unset: as many as this process may use cores.
         arithmetic: As in GenerationConfig.
-        normalize: Vectors have length 1.
+        normalize: Vectors that are cut to fewer dimensions get length 1 again; full ones always have it.
         batch_tokens: Most tokens in one forward pass; more is faster and takes more memory. A longer text runs alone.
         prompt: Name of the model's own prompt that `embed` puts before each text, such as "query"; unset: none.
     """

@@ -9,7 +9,14 @@ import numpy as np
 from ._native import Cancel, Engine, SequenceRun
 from .architectures import read_architecture
 from .cpu import available_cores, available_memory
-from .errors import ConfigError, ContextFullError, ModelClosedError, TokenizerError, UnsupportedModelError
+from .errors import (
+    ConfigError,
+    ContextFullError,
+    ModelClosedError,
+    ModelFormatError,
+    TokenizerError,
+    UnsupportedModelError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -231,6 +238,8 @@ class Session:
             self._append(part, len(part), logits[first : first + len(part)], cancel)
             if on_progress is not None:
                 on_progress(first + len(part), len(ids))
+        if not np.isfinite(logits).all():
+            raise ModelFormatError("The model computed logits that are not finite: its weights are damaged.")
         return logits
 
     def reuse(self, token_ids: Sequence[int]) -> int:
