@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +24,13 @@ def _levels() -> list[str]:
         return list(runnable_levels())
     except KernelError:
         return ["no kernels are built"]  # every test that needs one then fails, and says so
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hears_ctrl_c() -> None:
+    """A shell without job control starts what runs in the background deaf to Ctrl-C, and so all that it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", params=_levels())
