@@ -81,8 +81,9 @@ _X86_64_V3 = CpuLevel("x86_64_v3", "x86-64-v3", needs=_V3)
 _X86_64 = (
     _X86_64_V3,
     CpuLevel("x86_64_v4", "x86-64-v4", needs=_V4),
-    # Not bf16 as well: the kernels have no use for it, and processors from Cascade Lake to Ice Lake lack it.
+    # Processors from Cascade Lake to Ice Lake have the one and lack the other.
     CpuLevel("x86_64_v4_vnni", "x86-64-v4", "+avx512vnni", needs=_V4 | {"avx512_vnni"}),
+    CpuLevel("x86_64_v4_bf16", "x86-64-v4", "+avx512vnni,+avx512bf16", needs=_V4 | {"avx512_vnni", "avx512_bf16"}),
 )
 _DOTPROD = frozenset({"asimddp", "asimdhp", "asimdrdm", "atomics", "crc32", "fphp", "lrcpc"})
 _AARCH64 = (
