@@ -7,7 +7,8 @@ from model.engine import Engine
 from model.kv_cache import LayerCache, store_key, store_value
 from model.layer import token_row
 from model.spec import Batch, Layer, Weights
-from ops.attention import MAX_QUERIES, Queries, attend
+from ops.attention import attend
+from ops.attention_tile import MAX_QUERIES, Queries
 from ops.rms_norm import rms_norm
 from ops.rope import rope
 from runtime.views import BytePtr, F32Ptr

@@ -3,7 +3,7 @@
 from model.check import BAD_ARGUMENT, BAD_TOKEN, CONTEXT_FULL, OK
 from model.engine import Engine
 from model.spec import Batch, Sequence
-from ops.attention import KEY_BLOCK
+from ops.attention_tile import KEY_BLOCK
 from runtime.views import F32Ptr, round_up
 
 

@@ -7,7 +7,7 @@ from formats import ALL_FORMATS
 from formats.matrix import Matrix
 from model.kv_cache import LayerCache, layer_bytes, n_slots
 from model.spec import INT8, Model, ModelPtr, Options
-from ops.attention import KEY_BLOCK, workspace_bytes
+from ops.attention_tile import KEY_BLOCK, workspace_bytes
 from ops.matmul import SCRATCH_BYTES
 from ops.quantize import BLOCK, quantized_bytes
 from runtime.threads import TeamPtr, Team, team_bytes

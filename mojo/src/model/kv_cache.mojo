@@ -9,7 +9,9 @@ is stored beside them.
 from std.memory import bitcast
 
 from model.spec import ALL, Layer, Model, Options
-from ops.attention import KEY_BLOCK, KeyValues
+from ops.attention_pairs import pairs_of
+from ops.attention_tile import KEY_BLOCK, KeyValues
+from ops.pairs import pair_up, round_to_bfloat16
 from formats.rows import LANES
 from runtime.views import CACHE_LINE, F32, U16, U32, BytePtr, round_up
 
@@ -77,18 +79,11 @@ def rounded[dtype: DType](v: SIMD[F32, WIDTH]) -> SIMD[dtype, WIDTH]:
     """Numbers as a cache keeps them; float16 saturates.
 
     Values are not normed in every Gemma: what float16 cannot hold becomes its
-    greatest number, never infinity. Bfloat16 is rounded here, to the nearest or
-    even, since most CPU levels have no instruction for it.
+    greatest number, never infinity.
     """
     comptime if dtype == DType.float16:
         comptime most = SIMD[F32, WIDTH](65504)
         return min(max(v, -most), most).cast[dtype]()
-    elif dtype == DType.bfloat16:
-        var bits = bitcast[U32, WIDTH](v)
-        var upper = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-        return rebind[SIMD[dtype, WIDTH]](
-            bitcast[DType.bfloat16, WIDTH](upper.cast[U16]())
-        )
     else:
         return v.cast[dtype]()
 
@@ -97,19 +92,40 @@ def store_key[
     dtype: DType
 ](kv: KeyValues[dtype], slot: Int, key: Pointer[Float32, _], head_dim: Int):
     """Write a key, [head_dim], across the lanes of its slot's group."""
-    var to = kv.keys.unsafe_offset(
-        slot // LANES * LANES * head_dim + slot % LANES
-    )
-    for d in range(0, head_dim, WIDTH):
-        var v = rounded[dtype](key.unsafe_load[width=WIDTH](d))
-        comptime for i in range(WIDTH):
-            to[unsafe_offset=LANES * (d + i)] = v[i]
+    comptime if dtype == DType.bfloat16:
+        var to = pairs_of(kv.keys).unsafe_offset(
+            slot // LANES * LANES * head_dim // 2 + slot % LANES
+        )
+        for d in range(0, head_dim, WIDTH):
+            var pairs = pair_up(key.unsafe_load[width=WIDTH](d))
+            comptime for i in range(WIDTH // 2):
+                to[unsafe_offset=LANES * (d // 2 + i)] = pairs[i]
+    else:
+        var to = kv.keys.unsafe_offset(
+            slot // LANES * LANES * head_dim + slot % LANES
+        )
+        for d in range(0, head_dim, WIDTH):
+            var v = rounded[dtype](key.unsafe_load[width=WIDTH](d))
+            comptime for i in range(WIDTH):
+                to[unsafe_offset=LANES * (d + i)] = v[i]
 
 
 def store_value[
     dtype: DType
 ](kv: KeyValues[dtype], slot: Int, value: Pointer[Float32, _], head_dim: Int):
-    """Write a value, [head_dim]."""
-    var to = kv.values.unsafe_offset(slot * head_dim)
-    for d in range(0, head_dim, WIDTH):
-        to.unsafe_store(d, rounded[dtype](value.unsafe_load[width=WIDTH](d)))
+    """Write a value, [head_dim]; of bfloat16 pairs, no other's half."""
+    comptime if dtype == DType.bfloat16:
+        var to = kv.values.unsafe_bitcast[UInt16]().unsafe_offset(
+            slot // 2 * 2 * head_dim + slot % 2
+        )
+        for d in range(0, head_dim, WIDTH):
+            var v = round_to_bfloat16(value.unsafe_load[width=WIDTH](d))
+            var upper = (bitcast[U32, WIDTH](v) >> 16).cast[U16]()
+            comptime for i in range(WIDTH):
+                to[unsafe_offset=2 * (d + i)] = upper[i]
+    else:
+        var to = kv.values.unsafe_offset(slot * head_dim)
+        for d in range(0, head_dim, WIDTH):
+            to.unsafe_store(
+                d, rounded[dtype](value.unsafe_load[width=WIDTH](d))
+            )

@@ -6,7 +6,6 @@ Every function here is one phase, run by all threads of the team at once;
 
 from model.engine import Engine
 from model.spec import Layer, Weights
-from ops.attention import Queries
 from ops.geglu import geglu
 from ops.matmul import Activations, Product, share_products
 from ops.quantize import quantize_row, quantized_bytes

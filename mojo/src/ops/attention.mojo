@@ -1,37 +1,47 @@
 """Attention of a tile of queries over the keys and values they see.
 
-Keys lie sixteen positions across the lanes of a vector, [n_slots / 16,
-head_dim, 16], values one position after another, [n_slots, head_dim]; so scores
-and weighted sums are both products without sums across lanes, shared by all
-query heads of a kv head and by neighbouring tokens.
-
 The arithmetic of a query is fixed, whatever shares its tile: positions come in
 blocks of 32 and segments of 1024, both counted from position 0. Within a
 segment the softmax is taken online, block by block (arXiv:1805.02867); segments
 are then joined in order. So prefill and decode agree to the bit, with any chunks
 and any threads.
+
+Float32 and float16 keys and values are multiplied in float32. With bfloat16
+ones queries and weights are rounded to bfloat16 too: pairs of such numbers are
+multiplied twice as fast where the processor can, and sums are float32 as well.
 """
 
 from std.math import exp
-from std.sys import PrefetchOptions, prefetch, size_of
 from std.utils.numerics import neg_inf
 
 from formats.rows import LANES, Vector
+from ops.attention_floats import (
+    TILE_QUERIES,
+    add_values_of,
+    load_block,
+    score_queries,
+)
+from ops.attention_pairs import (
+    PAIR_QUERIES,
+    add_value_pairs_of,
+    pairs_of,
+    score_pairs,
+    spread_block,
+)
+from ops.attention_tile import (
+    KEY_BLOCK,
+    KeyValues,
+    Queries,
+    Sight,
+    Workspace,
+)
+from ops.exponential import fast_exp
+from ops.pairs import HAS_PAIRS, pair_up, round_to_bfloat16
 from ops.softcap import capped
-from ops.tiles import MANY_REGISTERS, VECTORS
-from runtime.views import CACHE_LINE, F32, BytePtr, F32Ptr, floats
-
-comptime KEY_BLOCK = 32
-"""Positions whose scores are turned to weights together."""
+from runtime.views import F32, BytePtr
 
 comptime SEGMENT = 1024
 """Positions whose softmax is taken on its own."""
-
-comptime MAX_QUERIES = 64
-"""Queries of a tile: tokens times query heads of a kv head."""
-
-comptime TILE_QUERIES = 6 if MANY_REGISTERS else 4
-"""Queries in a register tile."""
 
 comptime FEW_QUERIES = 4
 """Up to so many, a block is converted to float32 where it is read."""
@@ -39,191 +49,32 @@ comptime FEW_QUERIES = 4
 comptime Scores = SIMD[F32, KEY_BLOCK]
 
 
-@always_inline
-def workspace_bytes(head_dim: Int) -> Int:
-    """Memory of a thread's own for tiles of this head size."""
-    return 4 * (
-        2 * KEY_BLOCK * head_dim
-        + MAX_QUERIES * (KEY_BLOCK + head_dim)
-        + 8 * MAX_QUERIES
-    )
-
-
-struct Workspace(TrivialRegisterPassable):
-    """Where a thread keeps a block's keys and values and a segment's results."""
-
-    var keys: F32Ptr
-    """[2, head_dim, 16] a block of keys."""
-    var values: F32Ptr
-    """[32, head_dim] a block of values."""
-    var weights: F32Ptr
-    """[MAX_QUERIES, 32] scores, then weights, of a block."""
-    var partial: F32Ptr
-    """[MAX_QUERIES, head_dim] the weighted sum of a segment."""
-    var tops: F32Ptr
-    """[MAX_QUERIES] the greatest score of a segment so far."""
-    var totals: F32Ptr
-    """[MAX_QUERIES] the sum of its weights."""
-    var keeps: F32Ptr
-    """[MAX_QUERIES] what a new greatest score leaves of `partial`."""
-    var all_tops: F32Ptr
-    """[MAX_QUERIES] as `tops`, of the segments that are joined."""
-    var all_totals: F32Ptr
-    """[MAX_QUERIES]."""
-
-    def __init__(out self, memory: BytePtr, head_dim: Int):
-        self.keys = floats(memory)
-        self.values = self.keys.unsafe_offset(KEY_BLOCK * head_dim)
-        self.weights = self.values.unsafe_offset(KEY_BLOCK * head_dim)
-        self.partial = self.weights.unsafe_offset(MAX_QUERIES * KEY_BLOCK)
-        self.tops = self.partial.unsafe_offset(MAX_QUERIES * head_dim)
-        self.totals = self.tops.unsafe_offset(MAX_QUERIES)
-        self.keeps = self.totals.unsafe_offset(MAX_QUERIES)
-        self.all_tops = self.keeps.unsafe_offset(MAX_QUERIES)
-        self.all_totals = self.all_tops.unsafe_offset(MAX_QUERIES)
-
-
-@fieldwise_init
-struct KeyValues[dtype: DType](TrivialRegisterPassable):
-    """Keys and values of one kv head; position p lies in slot p mod n_slots.
-
-    `n_slots` is a multiple of 32, so that a block is never torn.
-    """
-
-    var keys: Pointer[Scalar[Self.dtype], MutUntrackedOrigin]
-    var values: Pointer[Scalar[Self.dtype], MutUntrackedOrigin]
-    var n_slots: Int
-
-
-@fieldwise_init
-struct Sight(TrivialRegisterPassable):
-    """The positions that a query sees, first and last."""
-
-    var first: Int
-    var last: Int
-
-
-@fieldwise_init
-struct Queries(TrivialRegisterPassable):
-    """A tile: `n_heads` neighbouring heads of `n_tokens` neighbouring tokens.
-
-    Query i is head i mod n_heads of token i / n_heads.
-    """
-
-    var q: F32Ptr
-    """Queries, after norm and rotation; the first head of the first token."""
-    var result: F32Ptr
-    """Results, in the same places."""
-    var token_stride: Int
-    """Numbers from a token to the next."""
-    var n_tokens: Int
-    var n_heads: Int
-    var head_dim: Int
-    var position: Int
-    """Of the first token."""
-    var n_before: Int
-    """Positions before a query that it sees."""
-    var n_after: Int
-    """Positions after it that it sees."""
-    var n_positions: Int
-    """Positions of the sequence that have keys by now."""
-
-    @always_inline
-    def count(self) -> Int:
-        return self.n_tokens * self.n_heads
-
-    @always_inline
-    def offset(self, query: Int) -> Int:
-        """Where a query, and its result, lies."""
-        return (
-            query // self.n_heads * self.token_stride
-            + query % self.n_heads * self.head_dim
-        )
-
-    @always_inline
-    def sight(self, query: Int) -> Sight:
-        var position = self.position + query // self.n_heads
-        return Sight(
-            max(0, position - self.n_before),
-            min(self.n_positions - 1, position + self.n_after),
-        )
-
-
-@always_inline
-def load_block[
-    dtype: DType
-](kv: KeyValues[dtype], block: Int, head_dim: Int, work: Workspace):
-    """Write a block's keys and values as float32."""
-    var at = block * KEY_BLOCK % kv.n_slots * head_dim
-    for i in range(0, KEY_BLOCK * head_dim, LANES):
-        work.keys.unsafe_store(
-            i, kv.keys.unsafe_load[width=LANES](at + i).cast[F32]()
-        )
-        work.values.unsafe_store(
-            i, kv.values.unsafe_load[width=LANES](at + i).cast[F32]()
-        )
-
-
-@always_inline
-def fetch_next_block[
-    dtype: DType
-](block: Pointer[Scalar[dtype], _], head_dim: Int, d: Int):
-    """Fetch a part of the block behind this one: what 16 of head_dim are of it."""
-    comptime line = CACHE_LINE // size_of[Scalar[dtype]]()
-    var next = block.unsafe_offset(KEY_BLOCK * (head_dim + d))
-    comptime for i in range(KEY_BLOCK * LANES // line):
-        prefetch[PrefetchOptions().for_read().medium_locality()](
-            next.unsafe_offset(i * line)
-        )
-
-
-@always_inline
-def score_queries[
-    dtype: DType, //, n: Int, fetches: Bool
-](
-    queries: Queries,
-    all_keys: Pointer[Scalar[dtype], _],
-    values: Pointer[Scalar[dtype], _],
-    work: Workspace,
-    mut query: Int,
-):
-    """Scores of `n` queries at a time, while there are enough.
-
-    `fetches`: keys and values come from a cache, block after block.
-    """
+def load_queries[dtype: DType](queries: Queries, work: Workspace):
+    """Write the queries one after another, as keys of `dtype` want them."""
     var dim = queries.head_dim
-    while query + n <= queries.count():
-        var at = Array[Int, n](fill=0)
-        comptime for t in range(n):
-            at[t] = queries.offset(query + t)
-        for half in range(0, KEY_BLOCK // LANES, VECTORS):
-            var acc = Array[Vector, n * VECTORS](fill=Vector(0))
-            var keys = all_keys.unsafe_offset(half * dim * LANES)
-            for d in range(dim):
-                comptime if fetches:
-                    if d % LANES == 0 and query + half == 0:
-                        fetch_next_block(all_keys, dim, d)
-                        fetch_next_block(values, dim, d)
-                var w = Array[Vector, VECTORS](fill=Vector(0))
-                comptime for r in range(VECTORS):
-                    w[r] = keys.unsafe_load[width=LANES](
-                        LANES * (r * dim + d)
-                    ).cast[F32]()
-                comptime for t in range(n):
-                    var x = Vector(queries.q[unsafe_offset=at[t] + d])
-                    comptime for r in range(VECTORS):
-                        acc[t * VECTORS + r] = w[r].fma(x, acc[t * VECTORS + r])
-            comptime for t in range(n):
-                comptime for r in range(VECTORS):
-                    work.weights.unsafe_store(
-                        KEY_BLOCK * (query + t) + LANES * (half + r),
-                        acc[t * VECTORS + r],
-                    )
-        query += n
+    for i in range(queries.count()):
+        var q = queries.q.unsafe_offset(queries.offset(i))
+        var to = work.q.unsafe_offset(i * dim)
+        comptime if dtype == DType.bfloat16 and HAS_PAIRS:
+            var pairs = pairs_of(work.q).unsafe_offset(i * dim // 2)
+            for d in range(0, dim, LANES):
+                pairs.unsafe_store(
+                    d // 2, pair_up(q.unsafe_load[width=LANES](d))
+                )
+        elif dtype == DType.bfloat16:
+            for d in range(0, dim, LANES):
+                to.unsafe_store(
+                    d, round_to_bfloat16(q.unsafe_load[width=LANES](d))
+                )
+        else:
+            for d in range(0, dim, LANES):
+                to.unsafe_store(d, q.unsafe_load[width=LANES](d))
 
 
 @always_inline
-def weigh(
+def weigh[
+    dtype: DType
+](
     queries: Queries,
     work: Workspace,
     query: Int,
@@ -249,86 +100,39 @@ def weigh(
             scores[lane] = neg_inf[F32]()
     var top = work.tops[unsafe_offset=query]
     var new_top = max(top, scores.reduce_max())
-    var is_first = top == neg_inf[F32]()
-    var keep = Float32(0) if is_first else exp(top - new_top)
+    # A new greatest score is rare once a few blocks are seen.
+    var keep = Float32(1)
+    if new_top != top:
+        var is_first = top == neg_inf[F32]()
+        keep = Float32(0) if is_first else exp(top - new_top)
     var weights = scores.gt(neg_inf[F32]()).select(
-        exp(scores - new_top), Scores(0)
+        fast_exp(scores - new_top), Scores(0)
     )
+    comptime if dtype == DType.bfloat16:
+        weights = round_to_bfloat16(weights)
     work.totals[unsafe_offset=query] = (
         work.totals[unsafe_offset=query] * keep + weights.reduce_add()
     )
     work.tops[unsafe_offset=query] = new_top
     work.keeps[unsafe_offset=query] = keep
-    at.unsafe_store(0, weights)
+    comptime if dtype == DType.bfloat16 and HAS_PAIRS:
+        pairs_of(at).unsafe_store(0, pair_up(weights))
+    else:
+        at.unsafe_store(0, weights)
 
 
 @always_inline
-def add_values[
-    dtype: DType, //, n: Int, vectors: Int
-](
-    queries: Queries,
-    values: Pointer[Scalar[dtype], _],
-    work: Workspace,
-    from_key: Int,
-    to_key: Int,
-    query: Int,
-):
-    """partial = keep * partial + weights . values for `n` queries."""
-    var dim = queries.head_dim
-    for d in range(
-        0, dim // (LANES * vectors) * LANES * vectors, LANES * vectors
-    ):
-        var acc = Array[Vector, n * vectors](fill=Vector(0))
-        comptime for t in range(n):
-            var keep = work.keeps[unsafe_offset=query + t]
-            comptime for r in range(vectors):
-                acc[t * vectors + r] = keep * work.partial.unsafe_load[
-                    width=LANES
-                ]((query + t) * dim + d + LANES * r)
-        for j in range(from_key, to_key):
-            var w = Array[Vector, vectors](fill=Vector(0))
-            comptime for r in range(vectors):
-                w[r] = values.unsafe_load[width=LANES](
-                    j * dim + d + LANES * r
-                ).cast[F32]()
-            comptime for t in range(n):
-                var x = Vector(
-                    work.weights[unsafe_offset=KEY_BLOCK * (query + t) + j]
-                )
-                comptime for r in range(vectors):
-                    acc[t * vectors + r] = w[r].fma(x, acc[t * vectors + r])
-        comptime for t in range(n):
-            comptime for r in range(vectors):
-                work.partial.unsafe_store(
-                    (query + t) * dim + d + LANES * r, acc[t * vectors + r]
-                )
+def weigh_all[
+    dtype: DType
+](queries: Queries, work: Workspace, block: Int, scale: Float32, cap: Float32):
+    """The same for every query."""
+    for i in range(queries.count()):
+        weigh[dtype](queries, work, i, block, scale, cap)
 
 
 @always_inline
-def add_values_of[
-    dtype: DType, //, n: Int
-](
-    queries: Queries,
-    values: Pointer[Scalar[dtype], _],
-    work: Workspace,
-    from_key: Int,
-    to_key: Int,
-    mut query: Int,
-):
-    """The same for as many queries as there are, `n` at a time."""
-    while query + n <= queries.count():
-        if queries.head_dim % (LANES * VECTORS) == 0:
-            add_values[n, VECTORS](
-                queries, values, work, from_key, to_key, query
-            )
-        else:
-            add_values[n, 1](queries, values, work, from_key, to_key, query)
-        query += n
-
-
-@always_inline
-def see_block[
-    dtype: DType, //, most: Int, fetches: Bool
+def see_floats[
+    dtype: DType, //, most: Int, fetches: Bool, weight_type: DType
 ](
     keys: Pointer[Scalar[dtype], _],
     values: Pointer[Scalar[dtype], _],
@@ -344,15 +148,40 @@ def see_block[
     score_queries[most, fetches](queries, keys, values, work, query)
     score_queries[2, fetches](queries, keys, values, work, query)
     score_queries[1, fetches](queries, keys, values, work, query)
-    for i in range(queries.count()):
-        weigh(queries, work, i, block, scale, cap)
-    var start = block * KEY_BLOCK
-    var from_key = max(0, seen.first - start)
-    var to_key = min(KEY_BLOCK, seen.last + 1 - start)
+    weigh_all[weight_type](queries, work, block, scale, cap)
+    var keys_seen = seen.within(block)
     query = 0
-    add_values_of[most](queries, values, work, from_key, to_key, query)
-    add_values_of[2](queries, values, work, from_key, to_key, query)
-    add_values_of[1](queries, values, work, from_key, to_key, query)
+    add_values_of[most](queries, values, work, keys_seen, query)
+    add_values_of[2](queries, values, work, keys_seen, query)
+    add_values_of[1](queries, values, work, keys_seen, query)
+
+
+@always_inline
+def see_pairs[
+    most: Int, fetches: Bool
+](
+    kv: KeyValues[DType.bfloat16],
+    queries: Queries,
+    block: Int,
+    seen: Sight,
+    scale: Float32,
+    cap: Float32,
+    work: Workspace,
+):
+    """The same with pairs."""
+    var at = block * KEY_BLOCK % kv.n_slots * queries.head_dim // 2
+    var keys = pairs_of(kv.keys).unsafe_offset(at)
+    var values = pairs_of(kv.values).unsafe_offset(at)
+    var query = 0
+    score_pairs[most, fetches](queries, keys, values, work, query)
+    score_pairs[4, fetches](queries, keys, values, work, query)
+    score_pairs[1, fetches](queries, keys, values, work, query)
+    weigh_all[DType.bfloat16](queries, work, block, scale, cap)
+    var keys_seen = seen.within(block)
+    query = 0
+    add_value_pairs_of[most](queries, values, work, keys_seen, query)
+    add_value_pairs_of[4](queries, values, work, keys_seen, query)
+    add_value_pairs_of[1](queries, values, work, keys_seen, query)
 
 
 @always_inline
@@ -368,23 +197,42 @@ def run_block[
     work: Workspace,
 ):
     """Let every query of the tile see a block."""
-    if queries.count() <= FEW_QUERIES:
-        var at = block * KEY_BLOCK % kv.n_slots * queries.head_dim
-        see_block[FEW_QUERIES, True](
-            kv.keys.unsafe_offset(at),
-            kv.values.unsafe_offset(at),
-            queries,
-            block,
-            seen,
-            scale,
-            cap,
-            work,
-        )
+    var dim = queries.head_dim
+    var is_small = queries.count() <= FEW_QUERIES
+    comptime if dtype == DType.bfloat16:
+        var pairs = rebind[KeyValues[DType.bfloat16]](kv)
+        comptime if HAS_PAIRS:
+            if is_small:
+                see_pairs[FEW_QUERIES, True](
+                    pairs, queries, block, seen, scale, cap, work
+                )
+            else:
+                see_pairs[PAIR_QUERIES, False](
+                    pairs, queries, block, seen, scale, cap, work
+                )
+        else:
+            spread_block(pairs, block, dim, work)
+            see_floats[TILE_QUERIES, False, dtype](
+                work.keys, work.values, queries, block, seen, scale, cap, work
+            )
     else:
-        load_block(kv, block, queries.head_dim, work)
-        see_block[TILE_QUERIES, False](
-            work.keys, work.values, queries, block, seen, scale, cap, work
-        )
+        if is_small:
+            var at = block * KEY_BLOCK % kv.n_slots * dim
+            see_floats[FEW_QUERIES, True, dtype](
+                kv.keys.unsafe_offset(at),
+                kv.values.unsafe_offset(at),
+                queries,
+                block,
+                seen,
+                scale,
+                cap,
+                work,
+            )
+        else:
+            load_block(kv, block, dim, work)
+            see_floats[TILE_QUERIES, False, dtype](
+                work.keys, work.values, queries, block, seen, scale, cap, work
+            )
 
 
 def begin_segment(queries: Queries, work: Workspace):
@@ -444,6 +292,7 @@ def attend[
     var n = queries.count()
     # All that any of them sees: sights move with the tokens.
     var seen = Sight(queries.sight(0).first, queries.sight(n - 1).last)
+    load_queries[dtype](queries, work)
     for i in range(n):
         work.all_tops[unsafe_offset=i] = neg_inf[F32]()
         work.all_totals[unsafe_offset=i] = 0

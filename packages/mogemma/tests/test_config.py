@@ -187,8 +187,10 @@ class TestReadConfig:
         assert (config.model, config.threads, config.context, config.temperature) == ("b", 2, 64, 0.0)
 
     def test_none_as_a_keyword_is_unset(self) -> None:
-        config = read_config(GenerationConfig, GenerationConfig("a", context=64), {"context": None, "cache": None}, {})
-        assert (config.context, config.cache) == (64, "f16")
+        config = read_config(
+            GenerationConfig, GenerationConfig("a", context=64), {"context": None, "arithmetic": None}, {}
+        )
+        assert (config.context, config.arithmetic) == (64, "int8")
 
     @pytest.mark.parametrize("value", ["many", "0", "-1", "1.5", "9" * 30])
     def test_an_environment_variable_out_of_range_is_named(self, value: str) -> None:

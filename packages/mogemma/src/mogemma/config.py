@@ -112,14 +112,14 @@ class GenerationConfig(SamplingConfig):
         context: Tokens that a prompt and its answer may have together; unset: as many as the model was made for.
         threads: Unset: as many as this process may use cores.
         arithmetic: "int8" multiplies quantised weights by 8-bit activations; "float32" is slower and exact to rounding.
-        cache: Number format of the KV cache.
+        cache: Number format of the KV cache. Unset: "bf16", which is fastest, or "f16" where arithmetic is "float32".
     """
 
     model: str | Path = field(metadata=checked(model_name))
     context: int | None = field(default=None, metadata=checked(whole(1)))
     threads: int | None = field(default=None, metadata=checked(whole(1, MAX_THREADS)))
     arithmetic: Arithmetic = field(default="int8", metadata=checked(one_of(*get_args(Arithmetic))))
-    cache: CacheFormat = field(default="f16", metadata=checked(one_of(*get_args(CacheFormat))))
+    cache: CacheFormat | None = field(default=None, metadata=checked(one_of(*get_args(CacheFormat))))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Runner:
         context: int | None = None,
         threads: int | None = None,
         arithmetic: Arithmetic = "int8",
-        cache: CacheFormat = "f16",
+        cache: CacheFormat | None = None,
         max_tokens: int = PREFILL_CHUNK,
         max_outputs: int | None = None,
         most_context: int | None = None,
@@ -67,7 +67,7 @@ class Runner:
             context: At most the model's own, which is the default.
             threads: Default: the cores that this process may use.
             arithmetic: "int8" quantises activations against quantised weights; "float32" is exact to rounding.
-            cache: Format of keys and values.
+            cache: Format of keys and values; default: "bf16", or "f16" with arithmetic "float32".
             max_tokens: Most tokens in one forward pass.
             max_outputs: Most rows of logits or embeddings in one pass; default: as many as tokens.
             most_context: The default context is no more than this.
@@ -93,11 +93,11 @@ class Runner:
             "n_context": self.context,
         }
         self.arithmetic: Arithmetic = arithmetic
-        self.cache_format: CacheFormat = cache
+        self.cache_format: CacheFormat = cache or ("f16" if arithmetic == "float32" else "bf16")
         self.engine = Engine(
             architecture.struct,
             options,
-            choices={"arithmetic": _ARITHMETIC[arithmetic], "cache_format": _CACHE[cache]},
+            choices={"arithmetic": _ARITHMETIC[arithmetic], "cache_format": _CACHE[self.cache_format]},
             level=level,
         )
         self.packed_bytes = self.engine.pack(checkpoint.forget) if self._pays_to_pack(pack) else 0

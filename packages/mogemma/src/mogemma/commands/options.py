@@ -83,7 +83,7 @@ _LOADING = (
     ),
     _THREADS,
     _ARITHMETIC,
-    option("--cache", type=click.Choice(["f16", "bf16", "f32"]), help="Numbers of the KV cache. [default: f16]"),
+    option("--cache", type=click.Choice(["f16", "bf16", "f32"]), help="Numbers of the KV cache. [default: bf16]"),
 )
 
 
