@@ -1,4 +1,4 @@
-"""mogemma as an engine to measure: the only file here that imports it, and only its public names."""
+"""mogemma as an engine to measure, by its public names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mogemma import ConfigError, ContextFullError, EmbeddingModel, MogemmaError, SyncGemmaModel
+from mogemma import (
+    ConfigError,
+    ContextFullError,
+    EmbeddingModel,
+    MogemmaError,
+    SyncGemmaModel,
+)
 
 from .engine import Facts, Generated
 from .errors import BenchError, OptionError
+
+_FLOATS = frozenset({"F32", "F16", "BF16"})
+"""Formats of weights that are not quantised."""
 
 
 class MogemmaGenerator:
@@ -67,12 +76,19 @@ def _facts(model: SyncGemmaModel | EmbeddingModel) -> Facts:
     return Facts(
         family=info.family,
         format=info.format,
+        arithmetic=_arithmetic(info.arithmetic, info.format),
         context=info.context,
         threads=info.threads,
         cpu_level=info.level,
+        layer_weights=info.layer_weights,
         layer_bytes=info.layer_bytes,
         head_bytes=info.head_bytes,
     )
+
+
+def _arithmetic(asked: str, weights: str) -> str:
+    """int8 is for quantised weights alone; the others are multiplied in float32 then."""
+    return "float32" if asked == "int8" and weights in _FLOATS else asked
 
 
 @contextmanager
