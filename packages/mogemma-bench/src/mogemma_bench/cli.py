@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from .commands.compare import compare
 from .commands.roofline import roofline
 from .embedding import TEXTS_PER_CALL, measure_embedding
 from .errors import BenchError, OptionError
@@ -88,7 +89,8 @@ def main(
         write_table(result, sys.stdout)
 
 
-main.add_command(roofline)
+for command in (compare, roofline):
+    main.add_command(command)
 
 
 def _refuse_options_before_a_command(context: click.Context) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mogemma import (
     ConfigError,
@@ -28,7 +29,7 @@ class MogemmaGenerator:
         """`context` is what one request needs; None as `threads` leaves the choice to mogemma."""
         with _as_bench_errors():
             self._model = SyncGemmaModel(str(path), context=context, threads=threads)
-        self.facts = _facts(self._model)
+        self.facts = facts_of(self._model.info.as_dict())
 
     def count_tokens(self, text: str) -> int:
         with _as_bench_errors():
@@ -57,7 +58,7 @@ class MogemmaEmbedder:
         """None as `threads` leaves the choice to mogemma."""
         with _as_bench_errors():
             self._model = EmbeddingModel(str(path), threads=threads)
-        self.facts = _facts(self._model)
+        self.facts = facts_of(self._model.info.as_dict())
 
     def count_tokens(self, text: str) -> int:
         with _as_bench_errors():
@@ -71,19 +72,11 @@ class MogemmaEmbedder:
         self._model.close()
 
 
-def _facts(model: SyncGemmaModel | EmbeddingModel) -> Facts:
-    info = model.info
-    return Facts(
-        family=info.family,
-        format=info.format,
-        arithmetic=_arithmetic(info.arithmetic, info.format),
-        context=info.context,
-        threads=info.threads,
-        cpu_level=info.level,
-        layer_weights=info.layer_weights,
-        layer_bytes=info.layer_bytes,
-        head_bytes=info.head_bytes,
-    )
+def facts_of(info: Mapping[str, Any]) -> Facts:
+    """Of a loaded model's `ModelInfo`, as a mapping."""
+    same = ("family", "format", "context", "threads", "layer_weights", "layer_bytes", "head_bytes")
+    arithmetic = _arithmetic(info["arithmetic"], info["format"])
+    return Facts(arithmetic=arithmetic, cpu_level=info["level"], **{name: info[name] for name in same})
 
 
 def _arithmetic(asked: str, weights: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +43,18 @@ def roofline(threads: int | None) -> Roofline:
         return measure_roofline(threads)
     except MogemmaError as error:
         raise BenchError(str(error)) from error
+
+
+def roofline_apart(threads: int) -> Roofline:
+    """The same, measured in a process of its own.
+
+    The memory that it reads would else be in the peak of every program that this process starts afterwards.
+    """
+    command = [sys.executable, "-m", "mogemma_bench.cli", "roofline", "--json", "--threads", str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own command
+    if done.returncode:
+        raise BenchError(f"The machine's limits could not be measured: {done.stderr.strip()}")
+    return Roofline(**json.loads(done.stdout)["rooflines"][0])
 
 
 def measure_rooflines(threads: Sequence[int]) -> RooflineResult:
