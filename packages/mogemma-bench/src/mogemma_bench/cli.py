@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from .commands.compare import compare
+from .commands.growth import growth
 from .commands.roofline import roofline
 from .embedding import TEXTS_PER_CALL, measure_embedding
 from .errors import BenchError, OptionError
@@ -89,7 +90,7 @@ def main(
         write_table(result, sys.stdout)
 
 
-for command in (compare, roofline):
+for command in (compare, growth, roofline):
     main.add_command(command)
 
 

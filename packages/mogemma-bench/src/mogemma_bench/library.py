@@ -25,8 +25,8 @@ _FLOATS = frozenset({"F32", "F16", "BF16"})
 class MogemmaGenerator:
     """A Gemma that writes text."""
 
-    def __init__(self, path: Path, *, context: int, threads: int | None) -> None:
-        """`context` is what one request needs; None as `threads` leaves the choice to mogemma."""
+    def __init__(self, path: Path, *, context: int | None, threads: int | None) -> None:
+        """`context` is what one request needs, None what the model was made for; None as `threads` leaves it to mogemma."""
         with _as_bench_errors():
             self._model = SyncGemmaModel(str(path), context=context, threads=threads)
         self.facts = facts_of(self._model.info.as_dict())
