@@ -25,11 +25,13 @@ def to_json(result: Any) -> str:
     return json.dumps(asdict(result), indent=2, allow_nan=False)
 
 
-def write_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], file: IO[str]) -> None:
-    """A table whose first column is words, and the others figures."""
+def write_rows(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], file: IO[str], *, n_words: int = 1
+) -> None:
+    """A table whose first columns are words, and the others figures."""
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
     for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left")
+        table.add_column(name, justify="left" if number < n_words else "right")
     for row in rows:
         table.add_row(*row)
     Console(file=file, highlight=False).print(table)

@@ -118,7 +118,7 @@ def compare(
     if wants_json(as_json):
         click.echo(to_json(result))
         return
-    write_rows(f"{result.model.name}, median of {rounds} rounds", COLUMNS, result.rows(), sys.stdout)
+    write_rows(f"{result.model.name}, median of {rounds} rounds", COLUMNS, result.rows(), sys.stdout, n_words=2)
     click.echo("; ".join(f"{name} {version}" for name, version in result.versions.items()))
     write_machine(result.environment, sys.stdout)
 

@@ -78,7 +78,12 @@ class LlamaBench:
                 )
             except OSError as error:
                 raise BenchError(f"{self.name} cannot be started: {self._program}: {error.strerror}.") from error
-            _, status, usage = os.wait4(process.pid, 0)
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except BaseException:  # an interrupt: it must not go on alone
+                process.kill()
+                process.wait()
+                raise
             process.returncode = os.waitstatus_to_exitcode(status)
             out.seek(0)
             errors.seek(0)
