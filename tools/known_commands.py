@@ -113,7 +113,7 @@ class Commands:
 
     def _in_own(self, program: str, words: Sequence[str]) -> Iterator[str]:
         has_commands = any(name.startswith(f"{program} ") for name in self.options)
-        command = f"{program} {words[0]}" if has_commands and words and not words[0].startswith("-") else program
+        command = f"{program} {words[0]}" if has_commands and words and words[0][:1] not in "->" else program
         if command not in self.options:
             yield f"runs `{command}`, which does not exist"
             return

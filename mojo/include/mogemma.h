@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 /* Raised whenever a struct or a function here changes. */
-#define MOGEMMA_ABI_VERSION 1
+#define MOGEMMA_ABI_VERSION 2
 
 /* --- status ------------------------------------------------------------------------------------------------------ */
 #define MOGEMMA_OK 0
@@ -201,5 +201,15 @@ int32_t mogemma_matmul(mogemma_engine *engine, const mogemma_matrix *matrix, con
 
 /* Row `row` of a stored matrix as float32, values[n_columns]. */
 int32_t mogemma_dequantize(const mogemma_matrix *matrix, int64_t row, float *values);
+
+/* The most that a core can do, for the caller to time: n steps of a dot-product loop in registers, or n bytes read from
+   memory (on a 64-byte boundary, n a multiple of 256), on the calling thread. *kept is changed by the result, so that
+   nothing is left out. Returns the multiply-accumulates done, or the bytes read; 0 where the CPU level has no instruction
+   for such a product; or the negated status. */
+int64_t mogemma_peak(int32_t kind, int64_t n, const void *memory, int32_t *kept);
+#define MOGEMMA_PEAK_READ 0
+#define MOGEMMA_PEAK_INT8 1
+#define MOGEMMA_PEAK_BFLOAT16 2
+#define MOGEMMA_PEAK_FLOAT32 3
 
 #endif

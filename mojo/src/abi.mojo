@@ -44,11 +44,18 @@ from model.spec import (
 from ops.dequantize import dequantize_row
 from ops.matmul import SCRATCH_BYTES, Activations, Product
 from ops.pack import packed_bytes
+from ops.peak import (
+    READ_STEP,
+    bfloat16_peak,
+    float_peak,
+    int8_peak,
+    read_memory,
+)
 from ops.top_k import top_k
 from runtime.threads import team_start, team_stop
-from runtime.views import BytePtr, F32Ptr, I32Ptr
+from runtime.views import F32, BytePtr, F32Ptr, I32Ptr
 
-comptime ABI_VERSION = Int32(1)
+comptime ABI_VERSION = Int32(2)
 
 
 @export("mogemma_abi_version")
@@ -286,3 +293,21 @@ def mogemma_dequantize(
         scratch.unsafe_origin_cast[MutUntrackedOrigin](),
     )
     return OK
+
+
+@export("mogemma_peak")
+def mogemma_peak(
+    kind: Int32, n: Int64, memory: Optional[BytePtr], kept: Optional[I32Ptr]
+) abi("C") -> Int64:
+    if not kept or n < 1:
+        return -Int64(BAD_ARGUMENT)
+    var to = kept.unsafe_value()
+    if kind == 0 and memory and Int(n) % READ_STEP == 0:
+        return Int64(read_memory(memory.unsafe_value(), Int(n), to))
+    if kind == 1:
+        return Int64(int8_peak(Int(n), to))
+    if kind == 2:
+        return Int64(bfloat16_peak(Int(n), to))
+    if kind == 3:
+        return Int64(float_peak[F32](Int(n), to))
+    return -Int64(BAD_ARGUMENT)

@@ -13,9 +13,11 @@ from mogemma_bench.engine import Facts, Generated
 FACTS = Facts(
     family="gemma3",
     format="Q8_0",
+    arithmetic="int8",
     context=64,
     threads=1,
     cpu_level="x86_64_v3",
+    layer_weights=100_000_000,
     layer_bytes=75_000_000,
     head_bytes=178_000_000,
 )

@@ -79,6 +79,7 @@ def test_the_whole_context_can_be_used_and_not_a_token_more() -> None:
         ("--mode", "embedding", "--prompt-tokens", "1000000000"),
         ("--model", "there-is-none.gguf"),
         ("unknown-command",),
+        ("roofline",),  # behind --model, which is no option of it
     ],
 )
 def test_a_bad_option_is_refused_with_status_2_and_no_result(arguments: Sequence[str]) -> None:

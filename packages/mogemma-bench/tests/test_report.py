@@ -11,7 +11,8 @@ import pytest
 
 from mogemma_bench.embedding import measure_embedding
 from mogemma_bench.generation import measure_generation
-from mogemma_bench.report import Result, to_json, write_table
+from mogemma_bench.output import to_json
+from mogemma_bench.report import Result, write_table
 
 if TYPE_CHECKING:
     from conftest import FakeEngine
@@ -24,6 +25,15 @@ COMMON: dict[str, type | tuple[type, ...]] = {
     "bandwidth.bytes_per_token": int,
     "bandwidth.used_bytes_per_s": float,
     "bandwidth.machine_bytes_per_s": float,
+    "compute.arithmetic": str,
+    "compute.macs_per_token": int,
+    "compute.used_macs_per_s": float,
+    "compute.machine_macs_per_s": float,
+    "compute.share": float,
+    "roofline.int8_macs_per_s": float,
+    "roofline.bfloat16_macs_per_s": (float, type(None)),
+    "roofline.float32_macs_per_s": float,
+    "roofline.read_bytes_per_s": float,
     "environment.python": str,
     "environment.platform": str,
     "environment.processor": str,

@@ -55,6 +55,7 @@ def test_bytes_are_those_of_the_matrices_in_the_file() -> None:
     matrices = {name: len(data) for name, (_, shape, data) in tensors.items() if len(shape) == 2}
     assert info.head_bytes == matrices["model.embed_tokens.weight"]
     assert info.layer_bytes == sum(matrices.values()) - info.head_bytes
+    assert info.layer_weights == info.layer_bytes // 2, "BF16"
     assert info.mapped_bytes == (GEMMA / "model.gguf").stat().st_size
 
 

@@ -6,18 +6,26 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
+from .commands.compare import compare
+from .commands.growth import growth
+from .commands.roofline import roofline
 from .embedding import TEXTS_PER_CALL, measure_embedding
 from .errors import BenchError, OptionError
 from .generation import measure_generation
 from .library import MogemmaEmbedder, MogemmaGenerator
 from .models import embedding_model, generation_model
-from .report import Result, to_json, write_table
+from .output import to_json, wants_json
+from .report import Result, write_table
 
 PROMPT_TOKENS = {"generation": 512, "embedding": 128}
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option("--mode", type=click.Choice(["generation", "embedding"]), default="generation", show_default=True)
 @click.option(
     "--model",
@@ -49,7 +57,9 @@ PROMPT_TOKENS = {"generation": 512, "embedding": 128}
 )
 @click.option("--json", "as_json", is_flag=True, help="A JSON document on a terminal too; elsewhere it is one anyway.")
 @click.version_option(package_name="mogemma-bench")
+@click.pass_context
 def main(
+    context: click.Context,
     mode: str,
     model: Path | None,
     rounds: int,
@@ -61,8 +71,11 @@ def main(
     """Measure mogemma on a real model: a table on a terminal, elsewhere one JSON document; progress on standard error.
 
     Generation reports prefill and decode apart. Every sample is in the document, with the machine, the commit and the
-    model's SHA-256.
+    model's SHA-256, and each speed's share of what the machine can do at most.
     """
+    if context.invoked_subcommand is not None:
+        _refuse_options_before_a_command(context)
+        return
     n_prompt_tokens = prompt_tokens or PROMPT_TOKENS[mode]
     try:
         result = _measure(mode, model, rounds, max_new_tokens, n_prompt_tokens, threads)
@@ -71,10 +84,21 @@ def main(
         raise click.UsageError(f"{error} (Asked for: --prompt-tokens {n_prompt_tokens}{new_tokens}.)") from error
     except (BenchError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    if as_json or not sys.stdout.isatty():
+    if wants_json(as_json):
         click.echo(to_json(result))
     else:
         write_table(result, sys.stdout)
+
+
+for command in (compare, growth, roofline):
+    main.add_command(command)
+
+
+def _refuse_options_before_a_command(context: click.Context) -> None:
+    """They would be those of the measurement that is not made."""
+    given = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        raise click.UsageError(f"Options of {context.invoked_subcommand} go behind its name.")
 
 
 def _measure(

@@ -7,13 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from .bandwidth import read_bytes_per_s
 from .engine import Embedder
 from .errors import OptionError
 from .machine import environment, load_average
 from .measure import Spread, peak_rss_bytes, rounds
 from .models import model_files
-from .report import Bandwidth, Embedding, EmbeddingResult, Model
+from .report import Bandwidth, Compute, Embedding, EmbeddingResult, Model
+from .roofline import roofline
 from .text import text_of
 from .workloads.embed import EmbedSample, embed
 from .workloads.load import load
@@ -63,24 +63,27 @@ def measure_embedding(
             return Round(embed(embedder, texts, n_tokens), embed(embedder, [QUERY], n_query_tokens))
 
         samples = rounds(n_rounds, work, tell)
-        facts, peak = embedder.facts, peak_rss_bytes()  # the bandwidth test would count as ours
+        facts, peak = embedder.facts, peak_rss_bytes()  # the roofline would count as ours
     query = Spread.of(sample.query.seconds for sample in samples)
-    machine = read_bytes_per_s(facts.threads)
+    speed = Spread.of(sample.texts.tokens_per_second for sample in samples)
+    limits = roofline(facts.threads)
     return EmbeddingResult(
         mode="embedding",
         rounds=n_rounds,
         load_s=load_s,
         peak_rss_bytes=peak,
         bandwidth=Bandwidth.of(
-            "query", facts.layer_bytes, tokens=n_query_tokens, seconds=query.median, machine=machine
+            "query", facts.layer_bytes, tokens=n_query_tokens, seconds=query.median, roofline=limits
         ),
-        environment=environment(facts, load_before),
+        compute=Compute.of("embedding", facts, tokens_per_second=speed.median, roofline=limits),
+        roofline=limits,
+        environment=environment(facts.cpu_level, facts.threads, load_before),
         model=Model.of(files, facts, embeds=True),
         embedding=Embedding(
             texts=TEXTS_PER_CALL,
             tokens=n_tokens,
             texts_per_second=Spread.of(sample.texts.texts_per_second for sample in samples),
-            tokens_per_second=Spread.of(sample.texts.tokens_per_second for sample in samples),
+            tokens_per_second=speed,
             query_tokens=n_query_tokens,
             query_seconds=query,
         ),

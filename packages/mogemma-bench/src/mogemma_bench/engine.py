@@ -15,16 +15,20 @@ class Facts:
         format: How its weights are stored, such as "Q4_K_M".
         context: Most tokens of one sequence.
         threads: Threads that compute.
+        arithmetic: What most products are computed in: "int8", "bfloat16" or "float32".
         cpu_level: Instructions that the kernels use, such as "x86-64-v3".
+        layer_weights: Multiply-accumulates of a token, without attention and logits.
         layer_bytes: Weights that every forward pass reads: all layers, and the dense heads of an embedding model.
         head_bytes: Weights that it reads besides to get logits: the output head, though it is the token embeddings too.
     """
 
     family: str
     format: str
+    arithmetic: str
     context: int
     threads: int
     cpu_level: str
+    layer_weights: int
     layer_bytes: int
     head_bytes: int
 

@@ -7,12 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from .bandwidth import read_bytes_per_s
 from .engine import Generator
 from .machine import environment, load_average
 from .measure import Spread, peak_rss_bytes, rounds
 from .models import model_files
-from .report import Bandwidth, FirstToken, GenerationResult, Model, Speed
+from .report import Bandwidth, Compute, FirstToken, GenerationResult, Model, Speed
+from .roofline import roofline
 from .text import text_of
 from .workloads.decode import DecodeSample, decode
 from .workloads.load import load
@@ -62,19 +62,22 @@ def measure_generation(
             )
 
         samples = rounds(n_rounds, work, tell)
-        facts, peak = generator.facts, peak_rss_bytes()  # the bandwidth test would count as ours
+        facts, peak = generator.facts, peak_rss_bytes()  # the roofline would count as ours
     first_token = Spread.of(sample.prefill.first_token_seconds for sample in samples)
     decode_speed = Spread.of(sample.decode.tokens_per_second for sample in samples)
-    read, machine = facts.layer_bytes + facts.head_bytes, read_bytes_per_s(facts.threads)
+    prefill_speed = Spread.of(sample.prefill.tokens_per_second for sample in samples)
+    read, limits = facts.layer_bytes + facts.head_bytes, roofline(facts.threads)
     return GenerationResult(
         mode="generation",
         rounds=n_rounds,
         load_s=load_s,
         peak_rss_bytes=peak,
-        bandwidth=Bandwidth.of("decode", read, tokens=1, seconds=1 / decode_speed.median, machine=machine),
-        environment=environment(facts, load_before),
+        bandwidth=Bandwidth.of("decode", read, tokens=1, seconds=1 / decode_speed.median, roofline=limits),
+        compute=Compute.of("prefill", facts, tokens_per_second=prefill_speed.median, roofline=limits),
+        roofline=limits,
+        environment=environment(facts.cpu_level, facts.threads, load_before),
         model=Model.of(files, facts, embeds=False),
-        prefill=Speed(n_prompt_tokens, Spread.of(sample.prefill.tokens_per_second for sample in samples)),
+        prefill=Speed(n_prompt_tokens, prefill_speed),
         decode=Speed(n_new_tokens - 1, decode_speed),
         time_to_first_token_s=first_token.median,
         first_token=FirstToken(first_token),

@@ -1,25 +1,35 @@
-"""mogemma as an engine to measure: the only file here that imports it, and only its public names."""
+"""mogemma as an engine to measure, by its public names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from mogemma import ConfigError, ContextFullError, EmbeddingModel, MogemmaError, SyncGemmaModel
+from mogemma import (
+    ConfigError,
+    ContextFullError,
+    EmbeddingModel,
+    MogemmaError,
+    SyncGemmaModel,
+)
 
 from .engine import Facts, Generated
 from .errors import BenchError, OptionError
+
+_FLOATS = frozenset({"F32", "F16", "BF16"})
+"""Formats of weights that are not quantised."""
 
 
 class MogemmaGenerator:
     """A Gemma that writes text."""
 
-    def __init__(self, path: Path, *, context: int, threads: int | None) -> None:
-        """`context` is what one request needs; None as `threads` leaves the choice to mogemma."""
+    def __init__(self, path: Path, *, context: int | None, threads: int | None) -> None:
+        """`context` is what one request needs, None what the model was made for; None as `threads` leaves it to mogemma."""
         with _as_bench_errors():
             self._model = SyncGemmaModel(str(path), context=context, threads=threads)
-        self.facts = _facts(self._model)
+        self.facts = facts_of(self._model.info.as_dict())
 
     def count_tokens(self, text: str) -> int:
         with _as_bench_errors():
@@ -48,7 +58,7 @@ class MogemmaEmbedder:
         """None as `threads` leaves the choice to mogemma."""
         with _as_bench_errors():
             self._model = EmbeddingModel(str(path), threads=threads)
-        self.facts = _facts(self._model)
+        self.facts = facts_of(self._model.info.as_dict())
 
     def count_tokens(self, text: str) -> int:
         with _as_bench_errors():
@@ -62,17 +72,16 @@ class MogemmaEmbedder:
         self._model.close()
 
 
-def _facts(model: SyncGemmaModel | EmbeddingModel) -> Facts:
-    info = model.info
-    return Facts(
-        family=info.family,
-        format=info.format,
-        context=info.context,
-        threads=info.threads,
-        cpu_level=info.level,
-        layer_bytes=info.layer_bytes,
-        head_bytes=info.head_bytes,
-    )
+def facts_of(info: Mapping[str, Any]) -> Facts:
+    """Of a loaded model's `ModelInfo`, as a mapping."""
+    same = ("family", "format", "context", "threads", "layer_weights", "layer_bytes", "head_bytes")
+    arithmetic = _arithmetic(info["arithmetic"], info["format"])
+    return Facts(arithmetic=arithmetic, cpu_level=info["level"], **{name: info[name] for name in same})
+
+
+def _arithmetic(asked: str, weights: str) -> str:
+    """int8 is for quantised weights alone; the others are multiplied in float32 then."""
+    return "float32" if asked == "int8" and weights in _FLOATS else asked
 
 
 @contextmanager

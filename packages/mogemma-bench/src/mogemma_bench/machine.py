@@ -11,8 +11,6 @@ from datetime import datetime, timezone
 from importlib import metadata, util
 from pathlib import Path
 
-from .engine import Facts
-
 
 @dataclass(frozen=True, slots=True)
 class Environment:
@@ -45,16 +43,16 @@ def load_average() -> float:
     return os.getloadavg()[0]
 
 
-def environment(facts: Facts, load: float) -> Environment:
-    """This machine, with a model loaded on it; `load` is the load average before."""
+def environment(cpu_level: str, threads: int, load: float) -> Environment:
+    """This machine, as mogemma uses it; `load` is the load average before."""
     return Environment(
         python=f"{platform.python_implementation()} {platform.python_version()}",
         platform=platform.platform(),
         processor=_processor(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        cpu_level=facts.cpu_level,
-        threads=facts.threads,
+        cpu_level=cpu_level,
+        threads=threads,
         load_average=round(load, 2),
         mogemma=metadata.version("mogemma"),
         commit=_commit(),

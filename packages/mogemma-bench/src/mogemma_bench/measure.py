@@ -33,6 +33,10 @@ class Spread:
         values = tuple(samples)
         return cls(statistics.median(values), min(values), max(values), values)
 
+    def __truediv__(self, other: Spread) -> Spread:
+        """Sample by sample: what two did in the same round."""
+        return Spread.of(ours / theirs for ours, theirs in zip(self.samples, other.samples, strict=True))
+
 
 def rounds(n_rounds: int, work: Callable[[int], Sample], tell: Callable[[str], None]) -> list[Sample]:
     """Do the work once without counting it, then `n_rounds` times.

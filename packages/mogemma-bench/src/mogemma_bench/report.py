@@ -5,19 +5,17 @@ The names of the fields are what others read: they stay, and new ones may come b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import IO, Literal
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from mogemma import Roofline
 
 from .engine import Facts
 from .machine import Environment
 from .measure import Spread
 from .models import ModelFiles
+from .output import write_machine, write_rows
 
 Row = tuple[str, str, str]
 """What was measured, the figure, and its spread or a remark."""
@@ -55,7 +53,7 @@ class Bandwidth:
     Attributes:
         bytes_per_token: Weights that a forward pass reads by its tokens (1 in decode); the KV cache is not counted.
         used_bytes_per_s: Of these, at the median speed.
-        machine_bytes_per_s: Measured after the rounds, with as many threads.
+        machine_bytes_per_s: Measured after the rounds, with as many threads: `Roofline.read_bytes_per_s`.
         share: Used by what the machine has; the rest of the time went into something else than reading weights.
     """
 
@@ -67,11 +65,39 @@ class Bandwidth:
 
     @classmethod
     def of(
-        cls, workload: Literal["decode", "query"], n_bytes: int, *, tokens: int, seconds: float, machine: float
+        cls, workload: Literal["decode", "query"], n_bytes: int, *, tokens: int, seconds: float, roofline: Roofline
     ) -> Bandwidth:
         """A forward pass over `tokens` tokens reads `n_bytes` in `seconds`."""
-        used = n_bytes / seconds
+        used, machine = n_bytes / seconds, roofline.read_bytes_per_s
         return cls(workload, round(n_bytes / tokens), used, machine, used / machine)
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """What a prompt, or a batch of texts, multiplies; and what the machine could have multiplied in that time.
+
+    Attributes:
+        arithmetic: "int8", "bfloat16" or "float32".
+        macs_per_token: Multiply-accumulates with weights: the layers. Attention is not counted, and of a prompt only the
+            last token goes through the head.
+        used_macs_per_s: Of these, at the median speed.
+        machine_macs_per_s: The peak of that arithmetic, measured after the rounds with as many threads; None where the
+            CPU level has no instruction for it, and then there is no share.
+    """
+
+    workload: Literal["prefill", "embedding"]
+    arithmetic: str
+    macs_per_token: int
+    used_macs_per_s: float
+    machine_macs_per_s: float | None
+    share: float | None
+
+    @classmethod
+    def of(
+        cls, workload: Literal["prefill", "embedding"], facts: Facts, *, tokens_per_second: float, roofline: Roofline
+    ) -> Compute:
+        used, machine = facts.layer_weights * tokens_per_second, roofline.macs_per_s(facts.arithmetic)
+        return cls(workload, facts.arithmetic, facts.layer_weights, used, machine, used / machine if machine else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +139,8 @@ class Result:
     load_s: float
     peak_rss_bytes: int
     bandwidth: Bandwidth
+    compute: Compute
+    roofline: Roofline
     environment: Environment
     model: Model
 
@@ -124,6 +152,15 @@ class Result:
             f"weights read in {bandwidth.workload}",
             f"{bandwidth.used_bytes_per_s / 1e9:.1f} GB/s",
             f"{bandwidth.share:.0%} of the machine's {bandwidth.machine_bytes_per_s / 1e9:.1f}",
+        )
+        compute = self.compute
+        machine = compute.machine_macs_per_s
+        yield (
+            f"{compute.arithmetic} products in {compute.workload}",
+            f"{compute.used_macs_per_s / 1e9:,.1f} GMAC/s",
+            f"{compute.share:.0%} of the machine's {machine / 1e9:,.0f}"
+            if machine
+            else "the machine's peak is unknown",
         )
 
 
@@ -156,35 +193,15 @@ class EmbeddingResult(Result):
         yield from super().rows()
 
 
-def to_json(result: Result) -> str:
-    """One JSON document."""
-    return json.dumps(asdict(result), indent=2, allow_nan=False)
-
-
 def write_table(result: Result, file: IO[str]) -> None:
-    console = Console(file=file, highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, title=_title(result), title_justify="left", title_style="bold")
-    table.add_column("work")
-    table.add_column(f"median of {result.rounds}", justify="right")
-    table.add_column("spread", style="dim")
-    for row in result.rows():
-        table.add_row(*row)
-    console.print(table)
-    console.print(_machine(result.environment), style="dim")
+    write_rows(_title(result), ["work", f"median of {result.rounds}", "spread"], result.rows(), file)
+    write_machine(result.environment, file)
 
 
 def _title(result: Result) -> str:
     model = result.model
     vectors = f", {model.vectors}" if model.vectors else ""
     return f"{model.name} ({model.family}, {model.format}{vectors})"
-
-
-def _machine(environment: Environment) -> str:
-    threads = f"{environment.threads} thread{'s' * (environment.threads > 1)}"
-    return (
-        f"{environment.processor}, {environment.cores} cores, {environment.cpu_level}, {threads}; "
-        f"{environment.python}, mogemma {environment.mogemma} {environment.commit or ''}".rstrip()
-    )
 
 
 def _rate(spread: Spread, unit: str) -> tuple[str, str]:

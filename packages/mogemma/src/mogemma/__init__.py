@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from .info import ModelInfo
     from .model import SyncGemmaModel
+    from .roofline import Roofline, measure_roofline
 
 _HOMES = {
     "async_model": ("AsyncEmbeddingModel", "AsyncGemmaModel"),
@@ -48,6 +49,7 @@ _HOMES = {
     "info": ("ModelInfo",),
     "embedding_model": ("EmbeddingModel", "SyncEmbeddingModel"),
     "model": ("SyncGemmaModel",),
+    "roofline": ("Roofline", "measure_roofline"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -69,6 +71,7 @@ __all__ = [
     "MogemmaError",
     "OutOfMemoryError",
     "PromptError",
+    "Roofline",
     "SamplingConfig",
     "SyncEmbeddingModel",
     "SyncGemmaModel",
@@ -77,6 +80,7 @@ __all__ = [
     "TokenizerError",
     "UnsupportedModelError",
     "Usage",
+    "measure_roofline",
 ]
 
 

@@ -133,6 +133,12 @@ class Memory:
         self.pointer = kernel.ffi.from_buffer(self._map, require_writable=True)
         self._others: list[Memory] = []
 
+    def fill(self, byte: int) -> None:
+        """Write to every page, which makes it this process's own."""
+        piece = bytes([byte]) * min(self.n_bytes, 1 << 20)
+        for start in range(0, self.n_bytes, len(piece)):
+            self._ffi.memmove(self.pointer + start, piece, min(len(piece), self.n_bytes - start))
+
     def keep(self, other: Memory) -> None:
         """Close another memory together with this one."""
         self._others.append(other)
@@ -493,3 +499,21 @@ def dequantize(matrix: Mapping[str, Any], row: int, *, level: str | None = None)
     if status:
         raise KernelError(f"The kernels refuse the matrix: {kernel.status_name(status)}.")
     return values
+
+
+def peak(kind: str, n: int, memory: Memory | None = None, offset: int = 0) -> int:
+    """Do what takes a core a while, for the caller to time; returns how much that was.
+
+    Args:
+        kind: "INT8", "BFLOAT16" or "FLOAT32": n steps of dot products, returns multiply-accumulates, 0 where the CPU level
+            has no instruction for them. "READ": n bytes, of which it returns the number.
+        memory: To be read, from `offset` on.
+    """
+    kernel = load_kernel()
+    place = kernel.ffi.NULL if memory is None else memory.pointer + offset
+    done: int = kernel.lib.mogemma_peak(
+        getattr(kernel.lib, f"MOGEMMA_PEAK_{kind}"), n, place, kernel.ffi.new("int32_t *")
+    )
+    if done < 0:
+        raise KernelError(f"The kernels refuse to measure {kind}: {kernel.status_name(-done)}.")
+    return done

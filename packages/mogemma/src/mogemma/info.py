@@ -24,6 +24,7 @@ class ModelInfo:
         context: Tokens that a session holds; `max_context` is the model's limit.
         embedding_dim: Size of its vectors; `dense_heads` stand before them.
         level: CPU level of the kernels in use.
+        layer_weights: Multiply-accumulates of a token, without attention and logits: one for each weight of the layers.
         layer_bytes: Weights that every token is multiplied by, the dense heads of an embedding model among them.
         head_bytes: Weights that give the logits; 0 for a model that only embeds.
         kv_cache_bytes: What one session's cache takes when it is full.
@@ -48,6 +49,7 @@ class ModelInfo:
     cache_format: str
     threads: int
     level: str
+    layer_weights: int
     layer_bytes: int
     head_bytes: int
     kv_cache_bytes: int
@@ -90,6 +92,7 @@ def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
         cache_format=runner.cache_format,
         threads=engine.n_threads,
         level=engine.kernel.level,
+        layer_weights=architecture.layer_weights,
         layer_bytes=architecture.layer_bytes,
         head_bytes=architecture.head_bytes if spec.is_causal else 0,
         kv_cache_bytes=engine.cache_bytes,

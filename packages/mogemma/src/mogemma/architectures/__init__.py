@@ -67,6 +67,11 @@ class Architecture:
         return [value for layer in self.struct["layers"] for value in layer.values() if isinstance(value, dict)]
 
     @property
+    def layer_weights(self) -> int:
+        """Weights that every token is multiplied by: no dense heads, which a text passes once."""
+        return sum(matrix["n_rows"] * matrix["n_columns"] for matrix in self._matrices())
+
+    @property
     def layer_bytes(self) -> int:
         """Size of the matrices that every token is multiplied by, dense heads among them."""
         return sum(len(matrix["data"]) for matrix in [*self._matrices(), *(self.struct["dense"] or [])])

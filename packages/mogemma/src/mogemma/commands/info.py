@@ -21,6 +21,7 @@ LABELS = {
     "dense_heads": "dense heads",
     "cache_format": "KV cache format",
     "level": "CPU level",
+    "layer_weights": "weights in layers",
     "layer_bytes": "layer weights",
     "head_bytes": "head weights",
     "kv_cache_bytes": "KV cache",

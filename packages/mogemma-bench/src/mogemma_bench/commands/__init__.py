@@ -1,0 +1,1 @@
+"""The commands beside `bench` itself, one a file."""

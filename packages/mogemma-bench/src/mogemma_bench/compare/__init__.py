@@ -1,0 +1,1 @@
+"""`bench compare`: mogemma and others on the same work, turn about."""
