@@ -7,8 +7,14 @@ from model.engine import Engine
 from model.kv_cache import LayerCache, store_key, store_value
 from model.layer import token_row
 from model.spec import Batch, Layer, Weights
-from ops.attention import attend
-from ops.attention_tile import MAX_QUERIES, Queries
+from ops.attention import (
+    SEGMENT,
+    attend,
+    attend_segment,
+    join_segments,
+    part_floats,
+)
+from ops.attention_tile import MAX_QUERIES, Queries, Sight
 from ops.rms_norm import rms_norm
 from ops.rope import rope
 from runtime.views import BytePtr, F32Ptr
@@ -139,11 +145,76 @@ def share_attention(
                 batch,
                 layer,
                 index,
-                Tile(s, tile * tokens, tokens, head, heads),
+                Tile(s, tile * tokens, tokens, head, heads, Tile.ALL_SEGMENTS),
                 thread,
             )
             piece = engine.team[].take()
         before += tiles * head_tiles
+
+
+@always_inline
+def segments_seen(batch: Batch, layer: Layer) -> Sight:
+    """The segments that the batch's only token sees; none if it has more."""
+    var sequence = batch.sequence(0)
+    if Int(batch.n_sequences) > 1 or Int(sequence.n_tokens) > 1:
+        return Sight(0, -1)
+    var position = Int(sequence.position)
+    return Sight(
+        max(0, position - Int(layer.n_before)) // SEGMENT, position // SEGMENT
+    )
+
+
+def splits_segments(engine: Engine, batch: Batch, layer: Layer) -> Bool:
+    """Whether threads share out segments: where kv heads are too few for them.
+
+    All query heads of a kv head then read a segment together.
+    """
+    var seen = segments_seen(batch, layer)
+    var n_threads = engine.team[].n_threads
+    return (
+        n_threads > 1
+        and seen.last > seen.first
+        and Int(layer.n_kv_heads) < 2 * n_threads
+        and Int(layer.n_heads) // Int(layer.n_kv_heads) <= MAX_QUERIES
+    )
+
+
+def share_segments(
+    engine: Engine, batch: Batch, layer: Layer, index: Int, thread: Int
+):
+    """Attention of one token, a segment of a kv head at a time."""
+    var seen = segments_seen(batch, layer)
+    var n_segments = seen.last - seen.first + 1
+    var group = Int(layer.n_heads) // Int(layer.n_kv_heads)
+    var piece = engine.team[].take()
+    while piece < n_segments * Int(layer.n_kv_heads):
+        var segment = piece % n_segments
+        var head = piece // n_segments * group
+        attend_tile(
+            engine,
+            batch,
+            layer,
+            index,
+            Tile(0, 0, 1, head, group, seen.first + segment),
+            thread,
+        )
+        piece = engine.team[].take()
+
+
+def join_heads(engine: Engine, batch: Batch, layer: Layer):
+    """The heads' results from those of their segments."""
+    var seen = segments_seen(batch, layer)
+    var dim = Int(layer.head_dim)
+    var head = engine.team[].take()
+    while head < Int(layer.n_heads):
+        join_segments(
+            engine.parts.unsafe_offset(head * part_floats(dim)),
+            seen.last - seen.first + 1,
+            Int(layer.n_heads) * part_floats(dim),
+            engine.attended.unsafe_offset(head * dim),
+            dim,
+        )
+        head = engine.team[].take()
 
 
 @fieldwise_init
@@ -157,6 +228,10 @@ struct Tile(TrivialRegisterPassable):
     """At most; the last tile of a sequence has what is left."""
     var head: Int
     var n_heads: Int
+    var segment: Int
+    """The only one that is looked at; ALL_SEGMENTS: all that there are."""
+
+    comptime ALL_SEGMENTS = -1
 
 
 def attend_tile(
@@ -187,15 +262,15 @@ def attend_tile(
     var home = home_of(engine, batch, layer, index, token)
     if home.format == 0:
         attend_from[DType.float32](
-            engine, layer, home, queries, tile.head, thread
+            engine, batch, layer, home, queries, tile, thread
         )
     elif home.format == 1:
         attend_from[DType.float16](
-            engine, layer, home, queries, tile.head, thread
+            engine, batch, layer, home, queries, tile, thread
         )
     else:
         attend_from[DType.bfloat16](
-            engine, layer, home, queries, tile.head, thread
+            engine, batch, layer, home, queries, tile, thread
         )
 
 
@@ -203,18 +278,34 @@ def attend_from[
     dtype: DType
 ](
     engine: Engine,
+    batch: Batch,
     layer: Layer,
     home: Home,
     queries: Queries,
-    head: Int,
+    tile: Tile,
     thread: Int,
 ):
     """Attention over keys and values of this type."""
-    var kv_head = head // (Int(layer.n_heads) // Int(layer.n_kv_heads))
-    attend(
-        home.place.head[dtype](home.memory, queries.head_dim, kv_head),
+    var kv_head = tile.head // (Int(layer.n_heads) // Int(layer.n_kv_heads))
+    var kv = home.place.head[dtype](home.memory, queries.head_dim, kv_head)
+    var memory = engine.workspace_of(thread)
+    if tile.segment == Tile.ALL_SEGMENTS:
+        attend(
+            kv,
+            queries,
+            layer.attention_scale,
+            layer.attention_softcap,
+            memory,
+        )
+        return
+    var row = tile.segment - segments_seen(batch, layer).first
+    var place = row * Int(layer.n_heads) + tile.head
+    attend_segment(
+        kv,
         queries,
+        tile.segment,
         layer.attention_scale,
         layer.attention_softcap,
-        engine.workspace_of(thread),
+        engine.parts.unsafe_offset(place * part_floats(queries.head_dim)),
+        memory,
     )

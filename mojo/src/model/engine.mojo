@@ -7,6 +7,7 @@ from formats import ALL_FORMATS
 from formats.matrix import Matrix
 from model.kv_cache import LayerCache, layer_bytes, n_slots
 from model.spec import INT8, Model, ModelPtr, Options
+from ops.attention import SEGMENT, part_floats
 from ops.attention_tile import KEY_BLOCK, workspace_bytes
 from ops.matmul import SCRATCH_BYTES
 from ops.quantize import BLOCK, quantized_bytes
@@ -24,6 +25,7 @@ struct Widths(TrivialRegisterPassable):
     """The greatest sizes among the layers: what scratch memory is made for."""
 
     var q: Int
+    var heads: Int
     var kv: Int
     var mlp: Int
     var pairs: Int
@@ -36,10 +38,11 @@ struct Widths(TrivialRegisterPassable):
 
 def widths_of(model: Model) -> Widths:
     var d = Int(model.hidden_dim)
-    var w = Widths(0, 0, 0, 0, d, d)
+    var w = Widths(0, 0, 0, 0, 0, d, d)
     for i in range(Int(model.n_layers)):
         var layer = model.layer(i)[]
         w.q = max(w.q, layer.q_dim())
+        w.heads = max(w.heads, Int(layer.n_heads))
         w.kv = max(w.kv, layer.kv_dim())
         w.mlp = max(w.mlp, Int(layer.mlp_dim))
     for i in range(Int(model.n_ropes)):
@@ -51,6 +54,11 @@ def widths_of(model: Model) -> Widths:
         )
     w.columns = max(max(w.columns, w.dense), max(w.q, w.mlp))
     return w
+
+
+def segments_of(options: Options) -> Int:
+    """Segments of attention that a whole context has."""
+    return (Int(options.n_context) + SEGMENT - 1) // SEGMENT
 
 
 struct Layout(TrivialRegisterPassable):
@@ -118,6 +126,8 @@ struct Engine(ImplicitlyCopyable):
     """[T, kv]."""
     var passing: BytePtr
     """[2, T + 32 O, kv] keys and values of sequences without a cache."""
+    var parts: F32Ptr
+    """[n_segments, heads, part_floats] of one token's attention."""
     var attended: F32Ptr
     """[T, q]."""
     var gate: F32Ptr
@@ -195,6 +205,9 @@ def lay_out(model: ModelPtr, options: Options, memory: BytePtr) -> Engine:
         k=layout.floats(t * w.kv),
         v=layout.floats(t * w.kv),
         passing=layout.take(8 * (t + KEY_BLOCK * o) * w.kv),
+        parts=layout.floats(
+            segments_of(options) * w.heads * part_floats(2 * w.pairs)
+        ),
         attended=layout.floats(t * w.q),
         gate=layout.floats(t * w.mlp),
         up=layout.floats(t * w.mlp),

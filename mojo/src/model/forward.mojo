@@ -6,7 +6,13 @@ two of them a phase shares out tokens, heads or rows.
 
 from std.atomic import Atomic, Ordering
 
-from model.attention import place_token, share_attention
+from model.attention import (
+    join_heads,
+    place_token,
+    share_attention,
+    share_segments,
+    splits_segments,
+)
 from model.engine import Engine, EnginePtr
 from model.layer import (
     add_branch,
@@ -90,7 +96,12 @@ def run_layer(call: Call, index: Int, thread: Int):
         place_token(engine, call.batch, layer, index, token)
         token = engine.team[].take()
     engine.team[].barrier()
-    share_attention(engine, call.batch, layer, index, n, thread)
+    if splits_segments(engine, call.batch, layer):
+        share_segments(engine, call.batch, layer, index, thread)
+        engine.team[].barrier()
+        join_heads(engine, call.batch, layer)
+    else:
+        share_attention(engine, call.batch, layer, index, n, thread)
     engine.team[].barrier()
     if engine.wants_blocks(layer.o_proj):
         token = engine.team[].take()

@@ -36,9 +36,14 @@ from ops.attention_tile import (
     Workspace,
 )
 from ops.exponential import fast_exp
-from ops.pairs import HAS_PAIRS, pair_up, round_to_bfloat16
+from ops.pairs import (
+    HAS_PAIRS,
+    pair_up,
+    round_to_bfloat16,
+    swap_neighbours,
+)
 from ops.softcap import capped
-from runtime.views import F32, BytePtr
+from runtime.views import F32, BytePtr, F32Ptr
 
 comptime SEGMENT = 1024
 """Positions whose softmax is taken on its own."""
@@ -63,9 +68,8 @@ def load_queries[dtype: DType](queries: Queries, work: Workspace):
                 )
         elif dtype == DType.bfloat16:
             for d in range(0, dim, LANES):
-                to.unsafe_store(
-                    d, round_to_bfloat16(q.unsafe_load[width=LANES](d))
-                )
+                var rounded = round_to_bfloat16(q.unsafe_load[width=LANES](d))
+                to.unsafe_store(d, swap_neighbours(rounded))
         else:
             for d in range(0, dim, LANES):
                 to.unsafe_store(d, q.unsafe_load[width=LANES](d))
@@ -117,6 +121,8 @@ def weigh[
     work.keeps[unsafe_offset=query] = keep
     comptime if dtype == DType.bfloat16 and HAS_PAIRS:
         pairs_of(at).unsafe_store(0, pair_up(weights))
+    elif dtype == DType.bfloat16:
+        at.unsafe_store(0, swap_neighbours(weights))
     else:
         at.unsafe_store(0, weights)
 
@@ -150,6 +156,8 @@ def see_floats[
     score_queries[1, fetches](queries, keys, values, work, query)
     weigh_all[weight_type](queries, work, block, scale, cap)
     var keys_seen = seen.within(block)
+    comptime if weight_type == DType.bfloat16:
+        keys_seen = Sight(keys_seen.first // 2 * 2, keys_seen.last | 1)
     query = 0
     add_values_of[most](queries, values, work, keys_seen, query)
     add_values_of[2](queries, values, work, keys_seen, query)
@@ -211,7 +219,7 @@ def run_block[
                     pairs, queries, block, seen, scale, cap, work
                 )
         else:
-            spread_block(pairs, block, dim, work)
+            spread_block(pairs, block, seen.within(block), dim, work)
             see_floats[TILE_QUERIES, False, dtype](
                 work.keys, work.values, queries, block, seen, scale, cap, work
             )
@@ -244,30 +252,59 @@ def begin_segment(queries: Queries, work: Workspace):
         work.partial.unsafe_store(i, Vector(0))
 
 
-def join_segment(queries: Queries, work: Workspace, query: Int):
-    """Join a query's segment with the segments before."""
-    if work.tops[unsafe_offset=query] == neg_inf[F32]():
+@always_inline
+def join_segment(
+    part: F32Ptr,
+    part_top: Float32,
+    part_total: Float32,
+    result: F32Ptr,
+    mut top: Float32,
+    mut total: Float32,
+    dim: Int,
+):
+    """Join a query's segment with those before, which `result` is the sum of."""
+    if part_top == neg_inf[F32]():
         return
-    var dim = queries.head_dim
-    var result = queries.result.unsafe_offset(queries.offset(query))
-    var partial = work.partial.unsafe_offset(query * dim)
-    var before = work.all_tops[unsafe_offset=query]
-    var top = max(before, work.tops[unsafe_offset=query])
-    var is_first = before == neg_inf[F32]()
-    var keep = Float32(0) if is_first else exp(before - top)
-    var share = Float32(1) if is_first else exp(
-        work.tops[unsafe_offset=query] - top
-    )
+    var new_top = max(top, part_top)
+    var is_first = top == neg_inf[F32]()
+    var keep = Float32(0) if is_first else exp(top - new_top)
+    var share = Float32(1) if is_first else exp(part_top - new_top)
     for d in range(0, dim, LANES):
-        var v = partial.unsafe_load[width=LANES](d) * share
+        var v = part.unsafe_load[width=LANES](d) * share
         if not is_first:
             v = result.unsafe_load[width=LANES](d).fma(Vector(keep), v)
         result.unsafe_store(d, v)
-    work.all_totals[unsafe_offset=query] = (
-        work.all_totals[unsafe_offset=query] * keep
-        + work.totals[unsafe_offset=query] * share
-    )
-    work.all_tops[unsafe_offset=query] = top
+    # Which of two products is fused must not be the compiler's choice.
+    total = total.fma(keep, part_total * share)
+    top = new_top
+
+
+@always_inline
+def divide(result: F32Ptr, total: Float32, dim: Int):
+    """The weighted mean from the weighted sum."""
+    var share = 1 / total
+    for d in range(0, dim, LANES):
+        result.unsafe_store(d, result.unsafe_load[width=LANES](d) * share)
+
+
+@always_inline
+def see_segment[
+    dtype: DType
+](
+    kv: KeyValues[dtype],
+    queries: Queries,
+    segment: Int,
+    seen: Sight,
+    scale: Float32,
+    cap: Float32,
+    work: Workspace,
+):
+    """Let every query of the tile see a segment, all by itself."""
+    begin_segment(queries, work)
+    var first = max(seen.first, segment * SEGMENT) // KEY_BLOCK
+    var last = min(seen.last, (segment + 1) * SEGMENT - 1) // KEY_BLOCK
+    for block in range(first, last + 1):
+        run_block(kv, queries, block, seen, scale, cap, work)
 
 
 def attend[
@@ -297,15 +334,82 @@ def attend[
         work.all_tops[unsafe_offset=i] = neg_inf[F32]()
         work.all_totals[unsafe_offset=i] = 0
     for segment in range(seen.first // SEGMENT, seen.last // SEGMENT + 1):
-        begin_segment(queries, work)
-        var first = max(seen.first, segment * SEGMENT) // KEY_BLOCK
-        var last = min(seen.last, (segment + 1) * SEGMENT - 1) // KEY_BLOCK
-        for block in range(first, last + 1):
-            run_block(kv, queries, block, seen, scale, cap, work)
+        see_segment(kv, queries, segment, seen, scale, cap, work)
         for i in range(n):
-            join_segment(queries, work, i)
+            join_segment(
+                work.partial.unsafe_offset(i * queries.head_dim),
+                work.tops[unsafe_offset=i],
+                work.totals[unsafe_offset=i],
+                queries.result.unsafe_offset(queries.offset(i)),
+                work.all_tops[unsafe_offset=i],
+                work.all_totals[unsafe_offset=i],
+                queries.head_dim,
+            )
     for i in range(n):
-        var result = queries.result.unsafe_offset(queries.offset(i))
-        var share = 1 / work.all_totals[unsafe_offset=i]
-        for d in range(0, queries.head_dim, LANES):
-            result.unsafe_store(d, result.unsafe_load[width=LANES](d) * share)
+        divide(
+            queries.result.unsafe_offset(queries.offset(i)),
+            work.all_totals[unsafe_offset=i],
+            queries.head_dim,
+        )
+
+
+@always_inline
+def part_floats(head_dim: Int) -> Int:
+    """What a query leaves of a segment: its sum, greatest score and total."""
+    return head_dim + LANES
+
+
+def attend_segment[
+    dtype: DType
+](
+    kv: KeyValues[dtype],
+    queries: Queries,
+    segment: Int,
+    scale: Float32,
+    cap: Float32,
+    parts: F32Ptr,
+    memory: BytePtr,
+):
+    """The part of `attend` that one segment is, for one token's queries.
+
+    Args:
+        kv: As for `attend`, and so are the others.
+        queries: Heads of one token.
+        segment: Which; the token sees some of it.
+        scale: What q . k is multiplied by.
+        cap: Soft cap of the scores; 0 for none.
+        parts: Result, [n_heads, part_floats].
+        memory: `workspace_bytes` on a 64-byte boundary.
+    """
+    var work = Workspace(memory, queries.head_dim)
+    var dim = queries.head_dim
+    load_queries[dtype](queries, work)
+    see_segment(kv, queries, segment, queries.sight(0), scale, cap, work)
+    for i in range(queries.count()):
+        var part = parts.unsafe_offset(i * part_floats(dim))
+        for d in range(0, dim, LANES):
+            part.unsafe_store(
+                d, work.partial.unsafe_load[width=LANES](i * dim + d)
+            )
+        part[unsafe_offset=dim] = work.tops[unsafe_offset=i]
+        part[unsafe_offset=dim + 1] = work.totals[unsafe_offset=i]
+
+
+def join_segments(
+    parts: F32Ptr, n_segments: Int, stride: Int, result: F32Ptr, dim: Int
+):
+    """One query's result from its parts, `stride` numbers apart, in order."""
+    var top = neg_inf[F32]()
+    var total = Float32(0)
+    for segment in range(n_segments):
+        var part = parts.unsafe_offset(segment * stride)
+        join_segment(
+            part,
+            part[unsafe_offset=dim],
+            part[unsafe_offset=dim + 1],
+            result,
+            top,
+            total,
+            dim,
+        )
+    divide(result, total, dim)

@@ -24,22 +24,45 @@ def pairs_of(numbers: Pointer[mut=True, _, MutUntrackedOrigin]) -> PairPtr:
 
 
 def spread_block(
-    kv: KeyValues[DType.bfloat16], block: Int, head_dim: Int, work: Workspace
+    kv: KeyValues[DType.bfloat16],
+    block: Int,
+    seen: Sight,
+    head_dim: Int,
+    work: Workspace,
 ):
-    """Write a block's keys and values as float32, where pairs are of no use."""
+    """Write a block's keys and values as float32, where pairs are of no use.
+
+    The second of a pair comes first, as it does in `dot_pairs`. Values of a pair
+    that nobody sees become 0.
+    """
     var at = block * KEY_BLOCK % kv.n_slots * head_dim // 2
     var keys = pairs_of(kv.keys).unsafe_offset(at)
     var values = pairs_of(kv.values).unsafe_offset(at)
     for i in range(0, KEY_BLOCK * head_dim // 2, LANES):
         var pairs = keys.unsafe_load[width=LANES](i)
-        work.keys.unsafe_store(2 * i, first_of(pairs))
-        work.keys.unsafe_store(2 * i + LANES, second_of(pairs))
-    for j in range(KEY_BLOCK // 2):
+        work.keys.unsafe_store(2 * i, second_of(pairs))
+        work.keys.unsafe_store(2 * i + LANES, first_of(pairs))
+    for j in range(seen.first // 2, seen.last // 2 + 1):
+        var mask = seen_halves(seen, j)
         for d in range(0, head_dim, LANES):
-            var pairs = values.unsafe_load[width=LANES](j * head_dim + d)
+            var pairs = mask & values.unsafe_load[width=LANES](j * head_dim + d)
             var to = work.values.unsafe_offset(2 * j * head_dim + d)
-            to.unsafe_store(0, first_of(pairs))
-            to.unsafe_store(head_dim, second_of(pairs))
+            to.unsafe_store(0, second_of(pairs))
+            to.unsafe_store(head_dim, first_of(pairs))
+
+
+@always_inline
+def seen_halves(seen: Sight, pair: Int) -> UInt32:
+    """The bits of the positions of a pair that somebody sees.
+
+    What was written in the others, if anything, may be no number.
+    """
+    var mask = UInt32(0xFFFFFFFF)
+    if 2 * pair < seen.first:
+        mask &= 0xFFFF0000
+    if 2 * pair + 1 > seen.last:
+        mask &= 0x0000FFFF
+    return mask
 
 
 @always_inline
@@ -104,12 +127,7 @@ def add_value_pairs[
                     width=LANES
                 ]((query + t) * dim + d + LANES * r)
         for j in range(seen.first // 2, seen.last // 2 + 1):
-            # Half a pair that nobody sees may hold anything.
-            var mask = UInt32(0xFFFFFFFF)
-            if 2 * j < seen.first:
-                mask &= 0xFFFF0000
-            if 2 * j + 1 > seen.last:
-                mask &= 0x0000FFFF
+            var mask = seen_halves(seen, j)
             var w = Array[Words, vectors](fill=Words(0))
             comptime for r in range(vectors):
                 w[r] = mask & values.unsafe_load[width=LANES](

@@ -15,7 +15,11 @@ comptime HAS_PAIRS = CompilationTarget._has_feature["avx512bf16"]()
 
 @always_inline
 def dot_pairs(acc: Vector, a: Words, b: Words) -> Vector:
-    """Add to lane i the two products of pair i of `a` and of `b`."""
+    """Add to lane i the two products of pair i of `a` and of `b`.
+
+    Both are fused additions, the second product's first: so does the
+    instruction, but that it takes subnormal numbers for 0.
+    """
     comptime if HAS_PAIRS:
         return llvm_intrinsic["llvm.x86.avx512bf16.dpbf16ps.512", Vector](
             acc,
@@ -57,3 +61,10 @@ def pair_up[width: SIMDLength](x: SIMD[F32, width]) -> SIMD[U32, width // 2]:
     """Neighbours as pairs, rounded to bfloat16."""
     var halves = bitcast[U32, width](round_to_bfloat16(x)).deinterleave()
     return rebind[SIMD[U32, width // 2]]((halves[0] >> 16) | halves[1])
+
+
+@always_inline
+def swap_neighbours[width: SIMDLength](x: SIMD[F32, width]) -> SIMD[F32, width]:
+    """Numbers in the order in which `dot_pairs` multiplies them."""
+    var halves = x.deinterleave()
+    return rebind[SIMD[F32, width]](halves[1].interleave(halves[0]))

@@ -6,7 +6,13 @@ from std.testing import TestSuite, assert_almost_equal, assert_equal
 
 from memory import Random, some_bytes, some_floats
 from model.kv_cache import store_key, store_value
-from ops.attention import attend
+from ops.attention import (
+    SEGMENT,
+    attend,
+    attend_segment,
+    join_segments,
+    part_floats,
+)
 from ops.attention_tile import (
     MAX_QUERIES,
     KeyValues,
@@ -82,13 +88,10 @@ struct Sequence:
         for i in range(n_q * self.sizes.head_dim):
             self.q[unsafe_offset=i] = round_to_bfloat16(self.q[unsafe_offset=i])
 
-    def attended[
-        dtype: DType
-    ](self, n_slots: Int, first: Int, n_tokens: Int) -> F32Ptr:
-        """Results of some tokens of the tile, [n_tokens, n_heads, head_dim]."""
+    def queries(self, result: F32Ptr, first: Int, n_tokens: Int) -> Queries:
+        """Some tokens of the tile."""
         var width = self.sizes.n_heads * self.sizes.head_dim
-        var result = some_floats(n_tokens * width)
-        var queries = Queries(
+        return Queries(
             self.q.unsafe_offset(first * width),
             result,
             width,
@@ -100,9 +103,16 @@ struct Sequence:
             self.sizes.n_after,
             self.sizes.n_positions,
         )
+
+    def attended[
+        dtype: DType
+    ](self, n_slots: Int, first: Int, n_tokens: Int) -> F32Ptr:
+        """Results of some tokens of the tile, [n_tokens, n_heads, head_dim]."""
+        var width = self.sizes.n_heads * self.sizes.head_dim
+        var result = some_floats(n_tokens * width)
         attend[dtype](
             self.cache[dtype](n_slots),
-            queries,
+            self.queries(result, first, n_tokens),
             SCALE,
             self.sizes.cap,
             some_bytes(workspace_bytes(self.sizes.head_dim)),
@@ -184,6 +194,46 @@ def test_segments_are_joined_to_one_softmax() raises:
         check_plain(Sizes(n, 1, 2, 16, ALL, 0, 0))
         check_plain(Sizes(n, 12, 1, 16, ALL, 0, 0))
         check_plain(Sizes(n, 3, 1, 16, 1030, 0, 0))
+
+
+def check_apart[dtype: DType](sizes: Sizes) raises:
+    """All heads of one token, a segment at a time, then joined."""
+    var sequence = Sequence(sizes)
+    var dim = sizes.head_dim
+    var n_slots = (sizes.n_positions + 31) // 32 * 32
+    var last = (sizes.n_positions - 1) // SEGMENT
+    var first = max(0, sizes.n_positions - 1 - sizes.n_before) // SEGMENT
+    var stride = sizes.n_heads * part_floats(dim)
+    var parts = some_floats((last - first + 1) * stride)
+    for segment in range(first, last + 1):
+        attend_segment(
+            sequence.cache[dtype](n_slots),
+            sequence.queries(sequence.q, 0, 1),
+            segment,
+            SCALE,
+            sizes.cap,
+            parts.unsafe_offset((segment - first) * stride),
+            some_bytes(workspace_bytes(dim)),
+        )
+    var joined = some_floats(sizes.n_heads * dim)
+    for head in range(sizes.n_heads):
+        join_segments(
+            parts.unsafe_offset(head * part_floats(dim)),
+            last - first + 1,
+            stride,
+            joined.unsafe_offset(head * dim),
+            dim,
+        )
+    check_same(sizes, joined, sequence.attended[dtype](n_slots, 0, 1), 1)
+
+
+def test_segments_may_be_seen_apart_and_joined_after() raises:
+    """To the bit: threads share them out, one thread takes them in turn."""
+    for n in [1025, 3000]:
+        for n_before in [ALL, 1500]:
+            var sizes = Sizes(n, 1, 4, 32, n_before, 0, 0)
+            check_apart[DType.float16](sizes)
+            check_apart[DType.bfloat16](sizes)
 
 
 def test_queries_may_see_what_comes_after_them() raises:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import reference
+from checkpoints import copy_folder
 
 from mogemma._native import Cancel, runnable_levels
 from mogemma.checkpoint import open_checkpoint
@@ -189,6 +190,19 @@ def test_the_number_of_threads_does_not_change_a_bit(level: str, quant_zoo: Path
         expected = whole_logits(one, text(40))
         assert np.array_equal(whole_logits(two, text(40)), expected)
         assert np.array_equal(whole_logits(three, text(40)), expected)
+
+
+def test_threads_that_share_out_a_long_context_do_not_change_a_bit(tiny: Path, level: str, tmp_path: Path) -> None:
+    """From 1024 positions on, threads take segments of one head's keys, which are joined in order."""
+    folder = copy_folder(tiny / "gemma3-text", tmp_path / "long", {"max_position_embeddings": 4096})
+    ids = np.random.default_rng(5).integers(4, 500, 2100).tolist()
+    with opened(folder, level=level, threads=1) as one, opened(folder, level=level, threads=2) as two:
+        sessions = [Session(one), Session(two)]
+        for session in sessions:
+            session.prefill(ids)
+        for token in ids[:5]:
+            alone, together = (session.decode(token).copy() for session in sessions)
+            assert np.array_equal(alone, together)
 
 
 @every_arithmetic
