@@ -295,29 +295,47 @@ class Engine:
         names = ("n_threads", "max_tokens", "max_outputs", "n_context", "cache_format", "arithmetic")
         return ", ".join(f"{name}={getattr(self._options, name)}" for name in names)
 
-    def pack(self, on_slice: Callable[[], None]) -> int:
-        """Pack the model's matrices, all but the token embeddings: decode then reads them in the order of use.
+    def packed_bytes(self, *, floats_as: str | None = None, with_head: bool = True) -> int:
+        """Bytes that `pack` would take."""
+        return sum(size for _, _, size in self._packings(floats_as, with_head=with_head))
+
+    def pack(self, on_slice: Callable[[], None], *, floats_as: str | None = None, with_head: bool = True) -> int:
+        """Pack the model's matrices, all but the token embeddings: they are then read in the order of use.
 
         Args:
             on_slice: Called after every few megabytes, whose stored bytes are no longer read.
+            floats_as: The header's name of a format that float weights are brought to, where their rows allow it.
+            with_head: Pack the head too, which only logits need.
 
         Returns:
             Bytes that the packed matrices take.
         """
-        lib = self.kernel.lib
-        matrices = [matrix for matrix in self._matrices() if lib.mogemma_packed_bytes(matrix) > 0]
-        sizes = [lib.mogemma_packed_bytes(matrix) for matrix in matrices]
-        if not matrices:
+        packings = self._packings(floats_as, with_head=with_head)
+        n_bytes = sum(size for _, _, size in packings)
+        if not packings:
             return 0
-        packed = Memory(self.kernel, sum(sizes), "the packed weights", huge_pages=True)
+        packed = Memory(self.kernel, n_bytes, "the packed weights", huge_pages=True)
         self._memory.keep(packed)
         start = 0
-        for matrix, size in zip(matrices, sizes, strict=True):
-            self._pack(matrix, packed.pointer + start, size, on_slice)
+        for matrix, kind, size in packings:
+            self._pack(matrix, kind, packed.pointer + start, size, on_slice)
             start += size
-        return sum(sizes)
+        return n_bytes
 
-    def _matrices(self) -> Iterator[Any]:
+    def _packings(self, floats_as: str | None, *, with_head: bool) -> list[tuple[Any, int, int]]:
+        """The matrices that can be packed, the format that each will have, and its bytes then."""
+        lib = self.kernel.lib
+        found = []
+        for matrix in self._matrices(with_head=with_head):
+            kind = matrix.format if floats_as is None else getattr(lib, floats_as)
+            size = 0 if kind == matrix.format else lib.mogemma_quantized_bytes(matrix, kind)
+            if size <= 0:
+                kind, size = matrix.format, lib.mogemma_packed_bytes(matrix)
+            if size > 0:
+                found.append((matrix, kind, size))
+        return found
+
+    def _matrices(self, *, with_head: bool) -> Iterator[Any]:
         """Every matrix that tokens are multiplied by."""
         layer_type = self.kernel.ffi.typeof("mogemma_layer")
         names = [name for name, field in layer_type.fields if field.type.cname == "mogemma_matrix"]
@@ -325,20 +343,26 @@ class Engine:
             layer = self._model.layers[index]
             yield from (self.kernel.ffi.addressof(layer, name) for name in names)
         yield from (self.kernel.ffi.addressof(self._model.dense, i) for i in range(self._model.n_dense))
-        yield self.kernel.ffi.addressof(self._model, "head")
+        if with_head:
+            yield self.kernel.ffi.addressof(self._model, "head")
 
-    def _pack(self, matrix: Any, memory: Any, size: int, on_slice: Callable[[], None]) -> None:
+    def _pack(self, matrix: Any, kind: int, memory: Any, size: int, on_slice: Callable[[], None]) -> None:
         """Pack one matrix, some rows at a time, so that little of it is ever in memory twice."""
+        lib = self.kernel.lib
         n_rows = max(_PACK_SLICE * matrix.n_rows // size // 16, 1) * 16
         for first in range(0, matrix.n_rows, n_rows):
             n = min(n_rows, matrix.n_rows - first)
             with self._use():
-                status = self.kernel.lib.mogemma_pack(self._engine, matrix, first, n, memory)
+                if kind == matrix.format:
+                    status = lib.mogemma_pack(self._engine, matrix, first, n, memory)
+                else:
+                    status = lib.mogemma_quantize(self._engine, matrix, kind, first, n, memory)
             if status:
                 self._raise(status)
             on_slice()
         matrix.data = memory
-        matrix.layout = self.kernel.lib.MOGEMMA_PACKED
+        matrix.format = kind
+        matrix.layout = lib.MOGEMMA_PACKED
 
     @property
     def n_bytes(self) -> int:

@@ -61,9 +61,10 @@ class SyncEmbeddingModel(LoadedModel):
                     most_context=MOST_CONTEXT,
                     threads=config.threads,
                     arithmetic=config.arithmetic,
+                    quantize=config.quantize,
                     max_tokens=config.batch_tokens,
                     max_outputs=BATCH_TEXTS,
-                    runs_whole=True,
+                    embeds=True,
                 )
             )
             self._embedder = Embedder(runner)

@@ -23,6 +23,7 @@ class ModelInfo:
         formats: Tensors of each format.
         context: Tokens that a session holds; `max_context` is the model's limit.
         embedding_dim: Size of its vectors; `dense_heads` stand before them.
+        quantize: The format that float weights were brought to when the model was loaded; None: they are as stored.
         level: CPU level of the kernels in use.
         layer_bytes: Weights that every token is multiplied by, the dense heads of an embedding model among them.
         head_bytes: Weights that give the logits; 0 for a model that only embeds.
@@ -45,6 +46,7 @@ class ModelInfo:
     dense_heads: int
     generates: bool
     arithmetic: str
+    quantize: str | None
     cache_format: str
     threads: int
     level: str
@@ -87,6 +89,7 @@ def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
         dense_heads=architecture.n_dense,
         generates=spec.is_causal,
         arithmetic=runner.arithmetic,
+        quantize=runner.quantize,
         cache_format=runner.cache_format,
         threads=engine.n_threads,
         level=engine.kernel.level,
