@@ -11,11 +11,10 @@ how tokens, rows or columns are grouped.
 from formats.bf16 import BF16
 from formats.format import WeightFormat
 from formats.matrix import PACKED, Matrix
-from formats.rows import LANES, Vector, Words
+from formats.rows import Bytes, LANES, Vector, Words
 from formats.tile import TILE_COLUMNS, Sink
-from formats.rows import Bytes
 from ops.bfloat16 import dot2, halves_bytes, pair
-from ops.prefetcher import Prefetcher
+from ops.prefetcher import Bytes as Memory, Prefetcher
 from ops.tiles import (
     FLOAT_TOKENS,
     GROUP_ROWS,
@@ -25,14 +24,18 @@ from ops.tiles import (
 )
 from runtime.views import BytePtr, F32Ptr, round_up
 
-comptime PANEL_COLUMNS = 512
-"""Columns that are multiplied with all tokens before the next: 32 KB with 32
+comptime PANEL_COLUMNS = 384
+"""Columns that are multiplied with all tokens before the next: 24 KB with 32
 rows."""
 
 comptime PANEL_BYTES = 2 * GROUP_ROWS * PANEL_COLUMNS
 
 comptime TOKENS = FLOAT_TOKENS
 """Tokens in a full tile."""
+
+comptime BLOCK_TOKENS = 240
+"""Tokens that meet all rows of a stretch before the next: their activations
+and the stretch's weights stay in the second-level cache."""
 
 comptime STEP_PAIRS = TILE_COLUMNS // 2
 
@@ -218,7 +221,7 @@ def multiply_pairs[
 
 
 @no_inline
-def multiply_bfloat16[
+def multiply_group_pairs[
     F: WeightFormat
 ](
     weights: Matrix,
@@ -230,18 +233,7 @@ def multiply_bfloat16[
     scratch: BytePtr,
     mut fetch: Prefetcher,
 ):
-    """All columns of the group of rows that begins at `row`.
-
-    Args:
-        weights: In a float format.
-        row: First of GROUP_ROWS rows, as far as there are so many.
-        x: Rows of bfloat16, halves_bytes(n_columns) each.
-        n_tokens: Rows of x, and of y.
-        y: The first token's result of the first row.
-        y_stride: Floats between two tokens' results.
-        scratch: This thread's, `ops.matmul.SCRATCH_BYTES`.
-        fetch: Fetches the weights that come next.
-    """
+    """All columns of the group of rows that begins at `row`."""
     comptime is_pairs = F.ID == BF16.ID
     var columns = weights.columns()
     var size = PANEL_COLUMNS
@@ -254,7 +246,7 @@ def multiply_bfloat16[
             x.unsafe_offset(2 * column),
             halves_bytes(columns),
             n_tokens,
-            y,
+            y.unsafe_offset(row),
             y_stride,
             weights.rows() - row,
             column == 0,
@@ -267,3 +259,49 @@ def multiply_bfloat16[
                 continue
         var panel = unpack_pairs[F](weights, row, column, n, scratch, fetch)
         multiply_pairs[False](panel, place, fetch)
+
+
+def multiply_bfloat16[
+    F: WeightFormat
+](
+    weights: Matrix,
+    first: Int,
+    end: Int,
+    x: BytePtr,
+    n_tokens: Int,
+    y: F32Ptr,
+    y_stride: Int,
+    scratch: BytePtr,
+    mut fetch: Prefetcher,
+):
+    """Rows `first` to `end` - 1 times all tokens, BLOCK_TOKENS at a time.
+
+    Args:
+        weights: In a float format.
+        first: A multiple of GROUP_ROWS.
+        end: The same, or the number of rows.
+        x: Rows of bfloat16, halves_bytes(n_columns) each.
+        n_tokens: Rows of x, and of y.
+        y: The first token's results.
+        y_stride: Floats between two tokens' results.
+        scratch: This thread's, `ops.matmul.SCRATCH_BYTES`.
+        fetch: Fetches the weights that come next.
+    """
+    var x_stride = halves_bytes(weights.columns())
+    var spent = Prefetcher(Memory(x, 0))
+    for token in range(0, n_tokens, BLOCK_TOKENS):
+        if token == BLOCK_TOKENS:
+            swap(fetch, spent)  # the weights have been read: they are near
+        for row in range(first, end, GROUP_ROWS):
+            multiply_group_pairs[F](
+                weights,
+                row,
+                x.unsafe_offset(token * x_stride),
+                min(BLOCK_TOKENS, n_tokens - token),
+                y.unsafe_offset(token * y_stride),
+                y_stride,
+                scratch,
+                fetch,
+            )
+    if n_tokens > BLOCK_TOKENS:
+        swap(fetch, spent)

@@ -350,21 +350,23 @@ def run_stretch(
     comptime for i in range(ALL_FORMATS.length):
         comptime F = ALL_FORMATS[i]
         if product.weights.format == F.ID:
+            comptime if F.KIND.is_float:
+                if x.halves:
+                    multiply_bfloat16[F](
+                        product.weights,
+                        stretch.first,
+                        stretch.end,
+                        x.halves.unsafe_value(),
+                        x.n_tokens,
+                        product.y,
+                        product.y_stride,
+                        scratch,
+                        fetch,
+                    )
+                    return
             for row in range(stretch.first, stretch.end, GROUP_ROWS):
                 comptime if F.KIND.is_float:
-                    if x.halves:
-                        multiply_bfloat16[F](
-                            product.weights,
-                            row,
-                            x.halves.unsafe_value(),
-                            x.n_tokens,
-                            product.y.unsafe_offset(row),
-                            product.y_stride,
-                            scratch,
-                            fetch,
-                        )
-                    else:
-                        multiply_group[F, True](product, x, row, scratch, fetch)
+                    multiply_group[F, True](product, x, row, scratch, fetch)
                 else:
                     if exact:
                         multiply_group[F, True](product, x, row, scratch, fetch)

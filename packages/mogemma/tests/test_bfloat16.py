@@ -66,6 +66,20 @@ def test_any_number_of_rows_and_tokens_gives_the_same_bits(engine: Engine, kind:
         assert np.array_equal(engine.matmul(ordered, x[:n_tokens]), expected[:n_tokens])
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_more_tokens_than_are_multiplied_at_once_give_the_same_bits(level: str, n_threads: int) -> None:
+    """240 tokens meet a stretch of rows before the next do."""
+    model = make_model(mlp_dim=64, n_layers=1)
+    many = make_engine(model, level=level, arithmetic="MOGEMMA_BFLOAT16", n_threads=n_threads, max_tokens=500)
+    matrix = random_matrix(TensorType.BF16, 200, 64)
+    x = np.random.default_rng(1).standard_normal((500, 64), np.float32)
+    expected = bfloat16_product(weights_of(matrix), x)
+    for n_tokens in (239, 240, 241, 253, 480, 500):
+        assert np.array_equal(many.matmul(matrix, x[:n_tokens]), expected[:n_tokens])
+        assert np.array_equal(many.matmul(packed(many, matrix), x[:n_tokens]), expected[:n_tokens])
+    many.close()
+
+
 def test_halves_are_rounded_to_the_even_neighbour_and_nan_stays(engine: Engine) -> None:
     """1 + 2**-8 lies between two; the greatest float32 rounds to infinity, a NaN of all ones must not to zero."""
     matrix = {**random_matrix(TensorType.F32, 1, 1), "data": np.ones((1, 1), np.float32).view(np.uint8)}

@@ -12,6 +12,7 @@ from models import aligned, alone, make_engine, make_model, packed, token_ids
 from products import bfloat16, q8_0
 
 from mogemma import EmbeddingModel, SyncGemmaModel, session
+from mogemma._native import SequenceRun
 from mogemma.checkpoint import TensorType, open_checkpoint
 from mogemma.errors import ConfigError, OutOfMemoryError
 from mogemma.session import Runner, Session
@@ -52,6 +53,12 @@ def as_bf16(matrix: Mapping[str, Any]) -> dict[str, Any]:
 
 FORMATS = {"MOGEMMA_Q8_0": as_q8_0, "MOGEMMA_BF16": as_bf16}
 every_format = pytest.mark.parametrize("target", FORMATS)
+
+
+def embedding(engine: Engine, ids: NDArray[np.int32]) -> Floats:
+    vector: Floats = np.empty((1, engine.embedding_dim), np.float32)
+    engine.forward([SequenceRun(ids)], embeddings=vector)
+    return vector
 
 
 def quantized(
@@ -102,7 +109,7 @@ def test_rows_can_be_quantised_some_at_a_time(engine: Engine, target: str) -> No
 
 @every_format
 def test_a_model_quantised_on_load_is_the_quantised_model(level: str, target: str) -> None:
-    model = make_model(hidden_dim=64, mlp_dim=96, head_dim=16)
+    model = make_model(hidden_dim=64, mlp_dim=96, dense_dims=(96, 32))
     options: dict[str, Any] = {"level": level, "arithmetic": "MOGEMMA_INT8"}
     loaded = make_engine(model, **options)
     loaded.pack(lambda: None, floats_as=target)
@@ -111,9 +118,11 @@ def test_a_model_quantised_on_load_is_the_quantised_model(level: str, target: st
         {name: change(value) if isinstance(value, dict) else value for name, value in layer.items()}
         for layer in model["layers"]
     ]
-    other = make_engine({**model, "layers": layers, "head": change(model["head"])}, **options)
+    dense = [as_bf16(matrix) for matrix in model["dense"]]  # whatever the layers become
+    other = make_engine({**model, "layers": layers, "head": change(model["head"]), "dense": dense}, **options)
     ids = token_ids(16)
     assert np.array_equal(alone(loaded, ids), alone(other, ids))
+    assert np.array_equal(embedding(loaded, ids), embedding(other, ids))
 
 
 def test_what_cannot_be_quantised_has_no_size_and_is_refused(engine: Engine) -> None:

@@ -262,6 +262,7 @@ class Engine:
         ffi, lib = self.kernel.ffi, self.kernel.lib
         self._model = self._structs.new("model", model)
         self._options = self._structs.new("options", options)
+        self._find_matrices(model)
         self.vocab_size: int = self._model.vocab_size
         self.hidden_dim: int = self._model.hidden_dim
         dense = [self._model.dense[i].n_rows for i in range(self._model.n_dense)]
@@ -280,6 +281,22 @@ class Engine:
         if lib.mogemma_engine_open(self._model, self._options, self._engine):
             self._memory.close()
             raise OutOfMemoryError(f"The system gives no {self.n_threads} threads. Load the model with fewer.")
+
+    def _find_matrices(self, model: Mapping[str, Any]) -> None:
+        """Note every matrix that tokens are multiplied by, the head last, and its bytes as stored."""
+        addressof = self.kernel.ffi.addressof
+        fields = self.kernel.ffi.typeof("mogemma_layer").fields
+        names = [name for name, field in fields if field.type.cname == "mogemma_matrix"]
+        found = [
+            (addressof(self._model.layers[index], name), layer.get(name))
+            for index, layer in enumerate(model.get("layers") or [])
+            for name in names
+        ]
+        found += [(addressof(self._model.dense, index), dense) for index, dense in enumerate(model.get("dense") or [])]
+        found.append((addressof(self._model, "head"), model["head"]))
+        self._matrices: list[Any] = [native for native, _ in found]
+        data = [None if given is None else given.get("data") for _, given in found]
+        self._matrix_bytes = [0 if one is None else memoryview(one).nbytes for one in data]
 
     def _refuse(self, status: int, layer: int) -> None:
         name = self.kernel.status_name(status)
@@ -304,7 +321,8 @@ class Engine:
 
         Args:
             on_slice: Called after every few megabytes, whose stored bytes are no longer read.
-            floats_as: The header's name of a format that float weights are brought to, where their rows allow it.
+            floats_as: The header's name of a format that float weights are brought to, where their rows allow it. Those of
+                dense heads become bfloat16: there int8 would add as much error to a vector as all layers do together.
             with_head: Pack the head too, which only logits need.
 
         Returns:
@@ -317,34 +335,37 @@ class Engine:
         packed = Memory(self.kernel, n_bytes, "the packed weights", huge_pages=True)
         self._memory.keep(packed)
         start = 0
-        for matrix, kind, size in packings:
-            self._pack(matrix, kind, packed.pointer + start, size, on_slice)
+        for index, kind, size in packings:
+            self._pack(self._matrices[index], kind, packed.pointer + start, size, on_slice)
+            self._matrix_bytes[index] = size
             start += size
         return n_bytes
 
-    def _packings(self, floats_as: str | None, *, with_head: bool) -> list[tuple[Any, int, int]]:
-        """The matrices that can be packed, the format that each will have, and its bytes then."""
+    @property
+    def layer_bytes(self) -> int:
+        """Bytes of the matrices that every token, or every embedding, is multiplied by, as they are read now."""
+        return sum(self._matrix_bytes[:-1])
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of the matrix that gives the logits, as it is read now."""
+        return self._matrix_bytes[-1]
+
+    def _packings(self, floats_as: str | None, *, with_head: bool) -> list[tuple[int, int, int]]:
+        """Which of `_matrices` can be packed, the format that each will have, and its bytes then."""
         lib = self.kernel.lib
         found = []
-        for matrix in self._matrices(with_head=with_head):
-            kind = matrix.format if floats_as is None else getattr(lib, floats_as)
+        for index, matrix in enumerate(self._matrices if with_head else self._matrices[:-1]):
+            kind = matrix.format
+            if floats_as is not None:
+                is_dense = 0 < len(self._matrices) - 1 - index <= self._model.n_dense
+                kind = lib.MOGEMMA_BF16 if is_dense else getattr(lib, floats_as)
             size = 0 if kind == matrix.format else lib.mogemma_quantized_bytes(matrix, kind)
             if size <= 0:
                 kind, size = matrix.format, lib.mogemma_packed_bytes(matrix)
             if size > 0:
-                found.append((matrix, kind, size))
+                found.append((index, kind, size))
         return found
-
-    def _matrices(self, *, with_head: bool) -> Iterator[Any]:
-        """Every matrix that tokens are multiplied by."""
-        layer_type = self.kernel.ffi.typeof("mogemma_layer")
-        names = [name for name, field in layer_type.fields if field.type.cname == "mogemma_matrix"]
-        for index in range(self._model.n_layers):
-            layer = self._model.layers[index]
-            yield from (self.kernel.ffi.addressof(layer, name) for name in names)
-        yield from (self.kernel.ffi.addressof(self._model.dense, i) for i in range(self._model.n_dense))
-        if with_head:
-            yield self.kernel.ffi.addressof(self._model, "head")
 
     def _pack(self, matrix: Any, kind: int, memory: Any, size: int, on_slice: Callable[[], None]) -> None:
         """Pack one matrix, some rows at a time, so that little of it is ever in memory twice."""

@@ -61,20 +61,8 @@ class Architecture:
     def is_quantised(self) -> bool:
         """Whether the layers' weights are integers with scales."""
         floats = {TensorType.F32, TensorType.F16, TensorType.BF16}
-        return all(value["format"] not in floats for value in self._matrices())
-
-    def _matrices(self) -> list[dict[str, Any]]:
-        return [value for layer in self.struct["layers"] for value in layer.values() if isinstance(value, dict)]
-
-    @property
-    def layer_bytes(self) -> int:
-        """Size of the matrices that every token is multiplied by, dense heads among them."""
-        return sum(len(matrix["data"]) for matrix in [*self._matrices(), *(self.struct["dense"] or [])])
-
-    @property
-    def head_bytes(self) -> int:
-        """Size of the matrix that gives the logits."""
-        return len(self.struct["head"]["data"])
+        matrices = (value for layer in self.struct["layers"] for value in layer.values() if isinstance(value, dict))
+        return all(matrix["format"] not in floats for matrix in matrices)
 
 
 def read_architecture(checkpoint: Checkpoint) -> Architecture:
