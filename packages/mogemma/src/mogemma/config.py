@@ -138,7 +138,8 @@ class EmbeddingConfig:
         arithmetic: As in GenerationConfig.
         quantize: As in GenerationConfig.
         normalize: Vectors that are cut to fewer dimensions get length 1 again; full ones always have it.
-        batch_tokens: Most tokens in one forward pass; more is faster and takes more memory. A longer text runs alone.
+        batch_tokens: Most tokens in one forward pass. A longer text runs alone. Fewer read the weights more often, more pass
+            the caches of the processor and take more memory.
         prompt: Name of the model's own prompt that `embed` puts before each text, such as "query"; unset: none.
     """
 
@@ -148,7 +149,7 @@ class EmbeddingConfig:
     arithmetic: Arithmetic = field(default="int8", metadata=checked(one_of(*get_args(Arithmetic))))
     quantize: Quantize | None = field(default=None, metadata=checked(one_of(*get_args(Quantize))))
     normalize: bool = field(default=True, metadata=checked(flag))
-    batch_tokens: int = field(default=2048, metadata=checked(whole(1, 2**20)))
+    batch_tokens: int = field(default=512, metadata=checked(whole(1, 2**20)))
     prompt: str | None = field(default=None, metadata=checked(text))
 
     def __post_init__(self) -> None:

@@ -67,7 +67,7 @@ class SyncEmbeddingModel(LoadedModel):
                     embeds=True,
                 )
             )
-            self._embedder = Embedder(runner)
+            self._embedder = Embedder(runner, config.batch_tokens)
             self._prompts = _file_prompts(checkpoint)
             super().__init__(checkpoint, runner)
             opened.pop_all()  # all is well: they stay open until close()
