@@ -124,7 +124,7 @@ def multiply_all(context: Opaque, team: TeamPtr, thread: Int):
         share_products[1](
             team,
             Array[Product, 1](fill=Product(matrix, work.y, matrix.rows())),
-            Activations(work.x, work.blocks, work.n_tokens),
+            Activations(work.x, work.blocks, None, work.n_tokens),
             False,
             work.scratch.unsafe_offset(thread * SCRATCH_BYTES),
         )

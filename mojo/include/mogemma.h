@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 /* Raised whenever a struct or a function here changes. */
-#define MOGEMMA_ABI_VERSION 2
+#define MOGEMMA_ABI_VERSION 3
 
 /* --- status ------------------------------------------------------------------------------------------------------ */
 #define MOGEMMA_OK 0
@@ -119,6 +119,7 @@ typedef struct {
 /* --- engine: a model, its worker threads and the scratch memory of one call --------------------------------------- */
 #define MOGEMMA_INT8 1            /* activations as int8 with a scale per 32 against quantised weights; float32 against others */
 #define MOGEMMA_FLOAT32 2         /* float32 activations against every format: slower, exact to rounding */
+#define MOGEMMA_BFLOAT16 3        /* as MOGEMMA_INT8, but float weights and what meets them are rounded to bfloat16 */
 #define MOGEMMA_MAX_THREADS 256
 
 typedef struct {
@@ -127,7 +128,7 @@ typedef struct {
     int32_t max_outputs;      /* most rows of logits in one such call */
     int32_t n_context;        /* positions that a cache has room for */
     int32_t cache_format;     /* of keys and values: MOGEMMA_F32, MOGEMMA_F16 (saturating) or MOGEMMA_BF16 */
-    int32_t arithmetic;       /* MOGEMMA_INT8 or MOGEMMA_FLOAT32 */
+    int32_t arithmetic;       /* MOGEMMA_INT8, MOGEMMA_FLOAT32 or MOGEMMA_BFLOAT16 */
 } mogemma_options;
 
 typedef struct mogemma_engine mogemma_engine;
@@ -161,6 +162,15 @@ int64_t mogemma_packed_bytes(const mogemma_matrix *matrix);
    MOGEMMA_PACKED its layout: also in the engine's own model, between calls, but not in token_embedding, whose rows are
    looked up one by one. */
 int32_t mogemma_pack(mogemma_engine *engine, const mogemma_matrix *matrix, int64_t first_row, int64_t n_rows, void *memory);
+
+/* Bytes that a stored matrix of floats takes when its weights are brought to `format` (MOGEMMA_BF16 or MOGEMMA_Q8_0) and
+   packed; 0 where they cannot be: they are no floats, a row is not whole blocks of 32, or the format is another. */
+int64_t mogemma_quantized_bytes(const mogemma_matrix *matrix, int32_t format);
+
+/* As mogemma_pack, and bring the weights to `format`, which becomes the matrix's with its data and layout: the nearest
+   bfloat16 or the even one, or the blocks of Q8_0 that ggml would make. */
+int32_t mogemma_quantize(mogemma_engine *engine, const mogemma_matrix *matrix, int32_t format, int64_t first_row,
+                         int64_t n_rows, void *memory);
 
 /* --- one forward pass --------------------------------------------------------------------------------------------- */
 typedef struct {

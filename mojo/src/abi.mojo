@@ -42,7 +42,7 @@ from model.spec import (
     Sequence,
 )
 from ops.dequantize import dequantize_row
-from ops.matmul import SCRATCH_BYTES, Activations, Product
+from ops.matmul import SCRATCH_BYTES, Product
 from ops.pack import packed_bytes
 from ops.peak import (
     READ_STEP,
@@ -51,11 +51,12 @@ from ops.peak import (
     int8_peak,
     read_memory,
 )
+from ops.quantize_weights import quantized_weight_bytes
 from ops.top_k import top_k
 from runtime.threads import team_start, team_stop
 from runtime.views import F32, BytePtr, F32Ptr, I32Ptr
 
-comptime ABI_VERSION = Int32(2)
+comptime ABI_VERSION = Int32(3)
 
 
 @export("mogemma_abi_version")
@@ -215,7 +216,7 @@ def mogemma_matmul(
     run_matmul(
         engine.unsafe_value(),
         Product(weights, y.unsafe_value(), weights.rows()),
-        Activations(x.unsafe_value(), at.blocks, Int(n_tokens)),
+        at.activations(x.unsafe_value(), Int(n_tokens)),
     )
     return OK
 
@@ -241,6 +242,13 @@ def mogemma_packed_bytes(
     return Int64(packed_bytes(matrix.unsafe_value()[]))
 
 
+def check_stretch(matrix: Matrix, first_row: Int64, n_rows: Int64) -> Int32:
+    """Whether rows of a stored matrix can be packed together."""
+    if first_row < 0 or first_row % 16 != 0 or n_rows < 1:
+        return BAD_ARGUMENT
+    return BAD_ARGUMENT if n_rows > matrix.n_rows - first_row else OK
+
+
 @export("mogemma_pack")
 def mogemma_pack(
     engine: Optional[EnginePtr],
@@ -253,17 +261,58 @@ def mogemma_pack(
         return BAD_ARGUMENT
     var stored = matrix.unsafe_value()[]
     var status = check_stored(stored)
+    if status == OK and packed_bytes(stored) == 0:
+        status = BAD_FORMAT
+    if status == OK:
+        status = check_stretch(stored, first_row, n_rows)
     if status != OK:
         return status
-    if packed_bytes(stored) == 0:
-        return BAD_FORMAT
-    if first_row < 0 or first_row % 16 != 0 or n_rows < 1:
-        return BAD_ARGUMENT
-    if n_rows > stored.n_rows - first_row:
-        return BAD_ARGUMENT
     run_packing(
         engine.unsafe_value(),
         stored,
+        stored.format,
+        memory.unsafe_value(),
+        Int(first_row),
+        Int(first_row + n_rows),
+    )
+    return OK
+
+
+@export("mogemma_quantized_bytes")
+def mogemma_quantized_bytes(
+    matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]], format: Int32
+) abi("C") -> Int64:
+    if not matrix:
+        return -Int64(BAD_ARGUMENT)
+    var status = check_stored(matrix.unsafe_value()[])
+    if status != OK:
+        return -Int64(status)
+    return Int64(quantized_weight_bytes(matrix.unsafe_value()[], format))
+
+
+@export("mogemma_quantize")
+def mogemma_quantize(
+    engine: Optional[EnginePtr],
+    matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]],
+    format: Int32,
+    first_row: Int64,
+    n_rows: Int64,
+    memory: Optional[BytePtr],
+) abi("C") -> Int32:
+    if not engine or not matrix or not memory:
+        return BAD_ARGUMENT
+    var stored = matrix.unsafe_value()[]
+    var status = check_stored(stored)
+    if status == OK and quantized_weight_bytes(stored, format) == 0:
+        status = BAD_FORMAT
+    if status == OK:
+        status = check_stretch(stored, first_row, n_rows)
+    if status != OK:
+        return status
+    run_packing(
+        engine.unsafe_value(),
+        stored,
+        format,
         memory.unsafe_value(),
         Int(first_row),
         Int(first_row + n_rows),

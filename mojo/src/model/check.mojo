@@ -6,7 +6,7 @@ caller, who knows names and sizes and writes the sentence.
 
 from formats import ALL_FORMATS
 from formats.matrix import PACKED, STORED, Matrix
-from model.spec import FLOAT32, INT8, MAX_THREADS, Layer, Model, Options
+from model.spec import BFLOAT16, INT8, MAX_THREADS, Layer, Model, Options
 from ops.pack import packed_bytes
 
 comptime OK = Int32(0)
@@ -160,7 +160,7 @@ def check_options(options: Options) -> Bool:
         return False
     if not within(options.n_context, 1, MOST):
         return False
-    if options.arithmetic != INT8 and options.arithmetic != FLOAT32:
+    if not within(options.arithmetic, Int(INT8), Int(BFLOAT16)):
         return False
     var cache = options.cache_format
     return cache == 0 or cache == 1 or cache == 30

@@ -6,10 +6,11 @@ All of it is laid out in memory of the caller's, once, when it is opened.
 from formats import ALL_FORMATS
 from formats.matrix import Matrix
 from model.kv_cache import LayerCache, layer_bytes, n_slots
-from model.spec import INT8, Model, ModelPtr, Options
+from model.spec import BFLOAT16, FLOAT32, Model, ModelPtr, Options
 from ops.attention import SEGMENT, part_floats
 from ops.attention_tile import KEY_BLOCK, workspace_bytes
-from ops.matmul import SCRATCH_BYTES
+from ops.bfloat16 import halves_bytes
+from ops.matmul import SCRATCH_BYTES, Activations
 from ops.quantize import BLOCK, quantized_bytes
 from runtime.threads import TeamPtr, Team, team_bytes
 from runtime.views import CACHE_LINE, BytePtr, F32Ptr, I32Ptr, floats, round_up
@@ -118,6 +119,8 @@ struct Engine(ImplicitlyCopyable):
     """[T, hidden_dim]."""
     var blocks: BytePtr
     """[T, columns] the right side of a product as int8 blocks."""
+    var halves: BytePtr
+    """[T, columns] the same as rows of bfloat16."""
     var q: F32Ptr
     """[T, q]."""
     var k: F32Ptr
@@ -156,12 +159,41 @@ struct Engine(ImplicitlyCopyable):
 
     @always_inline
     def is_exact(self) -> Bool:
-        return self.options.arithmetic != INT8
+        """Whether quantised weights are multiplied in float32."""
+        return self.options.arithmetic == FLOAT32
 
     @always_inline
-    def wants_blocks(self, matrix: Matrix) -> Bool:
-        """Whether a product with `matrix` reads activations as int8 blocks."""
-        return not self.is_exact() and is_quantized(matrix.format)
+    def forms(self, matrix: Matrix) -> Forms:
+        """In which forms a product with `matrix` reads activations."""
+        if is_quantized(matrix.format):
+            return Forms(not self.is_exact(), False)
+        return Forms(False, self.options.arithmetic == BFLOAT16)
+
+    @always_inline
+    def activations(self, values: F32Ptr, n_tokens: Int) -> Activations:
+        """The right side of a product; its other forms are made before."""
+        var halves: Optional[BytePtr] = None
+        if self.options.arithmetic == BFLOAT16:
+            halves = self.halves
+        return Activations(values, self.blocks, halves, n_tokens)
+
+
+@fieldwise_init
+struct Forms(TrivialRegisterPassable):
+    """How products read activations, if not as float32."""
+
+    var blocks: Bool
+    """As int8 blocks."""
+    var halves: Bool
+    """As bfloat16."""
+
+    @always_inline
+    def any(self) -> Bool:
+        return self.blocks or self.halves
+
+    @always_inline
+    def __or__(self, other: Self) -> Self:
+        return Self(self.blocks or other.blocks, self.halves or other.halves)
 
 
 def is_quantized(format: Int32) -> Bool:
@@ -201,6 +233,7 @@ def lay_out(model: ModelPtr, options: Options, memory: BytePtr) -> Engine:
         residual=layout.floats(t * d),
         normed=layout.floats(t * d),
         blocks=layout.take(t * quantized_bytes(round_up(w.columns, BLOCK))),
+        halves=layout.take(t * halves_bytes(w.columns)),
         q=layout.floats(t * w.q),
         k=layout.floats(t * w.kv),
         v=layout.floats(t * w.kv),

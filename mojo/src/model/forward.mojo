@@ -19,7 +19,7 @@ from model.layer import (
     gate_token,
     norm_for_attention,
     norm_for_mlp,
-    quantize_token,
+    round_token,
     share_down,
     share_gate_and_up,
     share_output,
@@ -29,7 +29,7 @@ from model.layer import (
 from model.pool import pool_sequences
 from model.spec import Batch
 from ops.dequantize import dequantize_row
-from ops.matmul import Activations, Product, share_products
+from ops.matmul import Product, share_products
 from ops.rms_norm import rms_norm
 from ops.rope import rope_angles
 from ops.softcap import softcap
@@ -103,11 +103,12 @@ def run_layer(call: Call, index: Int, thread: Int):
     else:
         share_attention(engine, call.batch, layer, index, n, thread)
     engine.team[].barrier()
-    if engine.wants_blocks(layer.o_proj):
+    var forms = engine.forms(layer.o_proj)
+    if forms.any():
         token = engine.team[].take()
         while token < n:
             var attended = token_row(engine.attended, token, layer.q_dim())
-            quantize_token(engine, attended, layer.q_dim(), token)
+            round_token(engine, attended, layer.q_dim(), token, forms)
             token = engine.team[].take()
         engine.team[].barrier()
     share_output(engine, layer, n, thread)
@@ -150,7 +151,7 @@ def finish_token(call: Call, token: Int):
 
 
 def gather_outputs(call: Call):
-    """Move the tokens that get logits to the front, normed and quantised."""
+    """Move the tokens that get logits to the front, normed and rounded."""
     ref engine = call.engine[]
     var d = Int(engine.model[].hidden_dim)
     for i in range(call.n_outputs):
@@ -163,8 +164,7 @@ def gather_outputs(call: Call):
             d,
             engine.model[].norm_epsilon,
         )
-        if engine.wants_blocks(engine.model[].head):
-            quantize_token(engine, normed, d, i)
+        round_token(engine, normed, d, i, engine.forms(engine.model[].head))
 
 
 def share_logits(call: Call, thread: Int):
@@ -178,7 +178,7 @@ def share_logits(call: Call, thread: Int):
                 engine.model[].head, call.batch.logits.unsafe_value(), vocab
             )
         ),
-        Activations(engine.normed, engine.blocks, call.n_outputs),
+        engine.activations(engine.normed, call.n_outputs),
         engine.is_exact(),
         engine.scratch_of(thread),
     )

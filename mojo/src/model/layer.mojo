@@ -4,10 +4,11 @@ Every function here is one phase, run by all threads of the team at once;
 `forward.mojo` puts the barriers between them.
 """
 
-from model.engine import Engine
+from model.engine import Engine, Forms
 from model.spec import Layer, Weights
 from ops.geglu import geglu
-from ops.matmul import Activations, Product, share_products
+from ops.bfloat16 import halve_row, halves_bytes
+from ops.matmul import Product, share_products
 from ops.quantize import quantize_row, quantized_bytes
 from ops.rms_norm import add, add_rms_norm, rms_norm
 from runtime.views import F32Ptr
@@ -19,9 +20,14 @@ def token_row(base: F32Ptr, token: Int, width: Int) -> F32Ptr:
 
 
 @always_inline
-def quantize_token(engine: Engine, x: F32Ptr, n: Int, token: Int):
-    """Write a token's activations as int8 blocks."""
-    quantize_row(x, n, engine.blocks.unsafe_offset(token * quantized_bytes(n)))
+def round_token(engine: Engine, x: F32Ptr, n: Int, token: Int, forms: Forms):
+    """Write a token's activations in the forms that its products read."""
+    if forms.blocks:
+        quantize_row(
+            x, n, engine.blocks.unsafe_offset(token * quantized_bytes(n))
+        )
+    if forms.halves:
+        halve_row(x, n, engine.halves.unsafe_offset(token * halves_bytes(n)))
 
 
 def add_branch(engine: Engine, token: Int, norm: Weights):
@@ -41,8 +47,8 @@ def add_branch(engine: Engine, token: Int, norm: Weights):
         add(residual, branch, d)
 
 
-def norm_token(engine: Engine, token: Int, norm: Weights, as_blocks: Bool):
-    """Norm the residual of a token, and quantise it for the products."""
+def norm_token(engine: Engine, token: Int, norm: Weights, forms: Forms):
+    """Norm the residual of a token, and round it for the products."""
     var d = Int(engine.model[].hidden_dim)
     var normed = token_row(engine.normed, token, d)
     rms_norm(
@@ -52,17 +58,16 @@ def norm_token(engine: Engine, token: Int, norm: Weights, as_blocks: Bool):
         d,
         engine.model[].norm_epsilon,
     )
-    if as_blocks:
-        quantize_token(engine, normed, d, token)
+    round_token(engine, normed, d, token, forms)
 
 
 def norm_for_attention(engine: Engine, layer: Layer, token: Int):
-    var as_blocks = (
-        engine.wants_blocks(layer.q_proj)
-        or engine.wants_blocks(layer.k_proj)
-        or engine.wants_blocks(layer.v_proj)
+    var forms = (
+        engine.forms(layer.q_proj)
+        | engine.forms(layer.k_proj)
+        | engine.forms(layer.v_proj)
     )
-    norm_token(engine, token, layer.attention_norm, as_blocks)
+    norm_token(engine, token, layer.attention_norm, forms)
 
 
 def share_qkv(engine: Engine, layer: Layer, n_tokens: Int, thread: Int):
@@ -75,7 +80,7 @@ def share_qkv(engine: Engine, layer: Layer, n_tokens: Int, thread: Int):
     share_products[3](
         engine.team,
         products,
-        Activations(engine.normed, engine.blocks, n_tokens),
+        engine.activations(engine.normed, n_tokens),
         engine.is_exact(),
         engine.scratch_of(thread),
     )
@@ -90,7 +95,7 @@ def share_output(engine: Engine, layer: Layer, n_tokens: Int, thread: Int):
                 layer.o_proj, engine.branch, Int(engine.model[].hidden_dim)
             )
         ),
-        Activations(engine.attended, engine.blocks, n_tokens),
+        engine.activations(engine.attended, n_tokens),
         engine.is_exact(),
         engine.scratch_of(thread),
     )
@@ -98,10 +103,8 @@ def share_output(engine: Engine, layer: Layer, n_tokens: Int, thread: Int):
 
 def norm_for_mlp(engine: Engine, layer: Layer, token: Int):
     add_branch(engine, token, layer.post_attention_norm)
-    var as_blocks = engine.wants_blocks(layer.gate_proj) or engine.wants_blocks(
-        layer.up_proj
-    )
-    norm_token(engine, token, layer.mlp_norm, as_blocks)
+    var forms = engine.forms(layer.gate_proj) | engine.forms(layer.up_proj)
+    norm_token(engine, token, layer.mlp_norm, forms)
 
 
 def share_gate_and_up(engine: Engine, layer: Layer, n_tokens: Int, thread: Int):
@@ -113,19 +116,18 @@ def share_gate_and_up(engine: Engine, layer: Layer, n_tokens: Int, thread: Int):
     share_products[2](
         engine.team,
         products,
-        Activations(engine.normed, engine.blocks, n_tokens),
+        engine.activations(engine.normed, n_tokens),
         engine.is_exact(),
         engine.scratch_of(thread),
     )
 
 
 def gate_token(engine: Engine, layer: Layer, token: Int):
-    """The gate of one token, and its int8 blocks."""
+    """The gate of one token, rounded for the product."""
     var mlp = Int(layer.mlp_dim)
     var gate = token_row(engine.gate, token, mlp)
     geglu(gate, token_row(engine.up, token, mlp), mlp)
-    if engine.wants_blocks(layer.down_proj):
-        quantize_token(engine, gate, mlp, token)
+    round_token(engine, gate, mlp, token, engine.forms(layer.down_proj))
 
 
 def share_down(engine: Engine, layer: Layer, n_tokens: Int, thread: Int):
@@ -137,7 +139,7 @@ def share_down(engine: Engine, layer: Layer, n_tokens: Int, thread: Int):
                 layer.down_proj, engine.branch, Int(engine.model[].hidden_dim)
             )
         ),
-        Activations(engine.gate, engine.blocks, n_tokens),
+        engine.activations(engine.gate, n_tokens),
         engine.is_exact(),
         engine.scratch_of(thread),
     )

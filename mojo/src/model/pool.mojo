@@ -3,9 +3,9 @@
 from std.math import sqrt
 
 from model.engine import Engine
-from model.layer import quantize_token, token_row
+from model.layer import round_token, token_row
 from model.spec import Batch
-from ops.matmul import Activations, Product, share_products
+from ops.matmul import Product, share_products
 from ops.rms_norm import rms_norm
 from runtime.views import F32Ptr
 
@@ -73,15 +73,17 @@ def pool_sequences(engine: Engine, batch: Batch, thread: Int):
     engine.team[].barrier()
     for i in range(Int(model.n_dense)):
         var dense = model.dense.unsafe_value()[unsafe_offset=i]
-        if engine.wants_blocks(dense):
+        var forms = engine.forms(dense)
+        if forms.any():
             if thread == 0:
                 for s in range(n):
-                    quantize_token(engine, token_row(current, s, size), size, s)
+                    var row = token_row(current, s, size)
+                    round_token(engine, row, size, s, forms)
             engine.team[].barrier()
         share_products[1](
             engine.team,
             Array[Product, 1](fill=Product(dense, other, dense.rows())),
-            Activations(current, engine.blocks, n),
+            engine.activations(current, n),
             engine.is_exact(),
             engine.scratch_of(thread),
         )

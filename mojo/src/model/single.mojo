@@ -1,10 +1,11 @@
-"""Single operations on the engine's threads: a product, and packing a matrix."""
+"""Single operations on the engine's threads: a product, packing and quantising a matrix."""
 
 from formats.matrix import PACKED, Matrix
 from model.engine import EnginePtr
+from model.layer import round_token, token_row
 from ops.matmul import Activations, Product, share_products
 from ops.pack import share_packing
-from ops.quantize import quantize_row, quantized_bytes
+from ops.quantize_weights import share_quantizing
 from runtime.threads import Opaque, TeamPtr, team_run
 from runtime.views import BytePtr
 
@@ -19,18 +20,16 @@ struct MatmulCall(ImplicitlyCopyable):
 
 
 def matmul_job(context: Opaque, team: TeamPtr, thread: Int):
-    """Quantise, then multiply."""
+    """Round the activations, then multiply."""
     var call = context.unsafe_bitcast[MatmulCall]()[]
     ref engine = call.engine[]
     var n = call.product.weights.columns()
-    if engine.wants_blocks(call.product.weights):
+    var forms = engine.forms(call.product.weights)
+    if forms.any():
         var token = team[].take()
         while token < call.x.n_tokens:
-            quantize_row(
-                call.x.values.unsafe_offset(token * n),
-                n,
-                call.x.blocks.unsafe_offset(token * quantized_bytes(n)),
-            )
+            var row = token_row(call.x.values, token, n)
+            round_token(engine, row, n, token, forms)
             token = team[].take()
         team[].barrier()
     share_products[1](
@@ -43,7 +42,7 @@ def matmul_job(context: Opaque, team: TeamPtr, thread: Int):
 
 
 def run_matmul(engine: EnginePtr, product: Product, x: Activations):
-    """Multiply on all threads; the values of `x` are given, its blocks made."""
+    """Multiply on all threads; the values of `x` are given, other forms made."""
     var shared = engine[].call.unsafe_bitcast[MatmulCall]()
     shared.unsafe_write(MatmulCall(engine, product, x))
     team_run(engine[].team, matmul_job, shared.unsafe_bitcast[NoneType]())
@@ -61,8 +60,18 @@ struct PackCall(ImplicitlyCopyable):
 
 
 def pack_job(context: Opaque, team: TeamPtr, thread: Int):
-    """Pack rows of a matrix together."""
+    """Pack rows of a matrix together, in its own format or another."""
     var call = context.unsafe_bitcast[PackCall]()[]
+    if call.packed.format != call.matrix.format:
+        share_quantizing(
+            team,
+            call.matrix,
+            call.packed,
+            call.first,
+            call.end,
+            call.engine[].scratch_of(thread),
+        )
+        return
     share_packing(
         team,
         call.matrix,
@@ -74,10 +83,19 @@ def pack_job(context: Opaque, team: TeamPtr, thread: Int):
 
 
 def run_packing(
-    engine: EnginePtr, matrix: Matrix, memory: BytePtr, first: Int, end: Int
+    engine: EnginePtr,
+    matrix: Matrix,
+    format: Int32,
+    memory: BytePtr,
+    first: Int,
+    end: Int,
 ):
-    """Pack rows `first` to `end` - 1 into memory of the whole packed matrix."""
+    """Pack rows `first` to `end` - 1 into memory of the whole packed matrix.
+
+    A format other than the matrix's own is one that it can be quantised to.
+    """
     var packed = matrix
+    packed.format = format
     packed.data = memory
     packed.layout = PACKED
     var shared = engine[].call.unsafe_bitcast[PackCall]()

@@ -14,6 +14,7 @@ comptime BatchPtr = Pointer[Batch, MutUntrackedOrigin]
 comptime ALL = 2147483647
 comptime INT8 = Int32(1)
 comptime FLOAT32 = Int32(2)
+comptime BFLOAT16 = Int32(3)
 comptime MAX_THREADS = 256
 
 

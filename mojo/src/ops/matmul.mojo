@@ -6,8 +6,6 @@ multiplies that with every token before it unpacks the next. All the while it
 fetches the weights that it will read some tens of KB later.
 """
 
-from std.sys import PrefetchOptions, prefetch
-
 from formats import ALL_FORMATS
 from formats.format import WeightFormat
 from formats.matrix import PACKED, Matrix, step_bytes, step_columns
@@ -20,7 +18,9 @@ from formats.tile import (
     TileSink,
     tile_to_float,
 )
+from ops.bf16_tiles import multiply_bfloat16
 from ops.matvec import dot_block
+from ops.prefetcher import Bytes, Prefetcher
 from ops.quantize import X_BLOCK_BYTES, quantized_bytes
 from ops.tiles import (
     FLOAT_TOKENS,
@@ -32,7 +32,7 @@ from ops.tiles import (
     store_vector,
 )
 from runtime.threads import TeamPtr
-from runtime.views import CACHE_LINE, BytePtr, F32Ptr
+from runtime.views import BytePtr, F32Ptr
 
 comptime INT8_PANEL_COLUMNS = 768
 """Columns of a panel of quantised tiles: 36 KB with 32 rows."""
@@ -50,13 +50,16 @@ comptime SCRATCH_BYTES = PANEL_BYTES + 8 * VECTORS * QUANTISED_TILE_BYTES
 
 
 @fieldwise_init
-struct Activations(TrivialRegisterPassable):
-    """The right side of a product: the same numbers in two forms."""
+struct Activations(ImplicitlyCopyable):
+    """The right side of a product: the same numbers in up to three forms."""
 
     var values: F32Ptr
     """[n_tokens, n_columns]."""
     var blocks: BytePtr
     """The same as int8 blocks; only read for quantised weights."""
+    var halves: Optional[BytePtr]
+    """The same as rows of bfloat16, if that is how float weights are multiplied
+    and not in float32; only read for those."""
     var n_tokens: Int
 
 
@@ -102,57 +105,6 @@ struct Stretch(TrivialRegisterPassable):
     var index: Int
     var first: Int
     var end: Int
-
-
-@fieldwise_init
-struct Bytes(TrivialRegisterPassable):
-    """A piece of memory."""
-
-    var at: BytePtr
-    var n: Int
-
-
-struct Prefetcher(TrivialRegisterPassable):
-    """Fetches to the second-level cache what a thread will read, ahead of it.
-
-    Hardware looks ahead too, but forgets where it was while a panel is
-    multiplied.
-    """
-
-    comptime AHEAD = 48 << 10
-    """Bytes between reading and fetching: the products of a group take longer
-    than memory does, and the second-level cache has room for many such."""
-
-    var here: Bytes
-    var next: Bytes
-
-    @always_inline
-    def __init__(out self, first: Bytes):
-        self.here = first
-        self.next = Bytes(first.at, 0)
-        self.step(Self.AHEAD)
-
-    @always_inline
-    def then(mut self, next: Bytes):
-        """Where the thread goes on after its present stretch."""
-        if self.here.n > 0:
-            self.next = next
-        else:
-            self.here = next
-
-    @always_inline
-    def step(mut self, n_bytes: Int):
-        """The thread reads so many bytes: fetch as many."""
-        var at = self.here.at
-        for byte in range(0, min(n_bytes, self.here.n), CACHE_LINE):
-            prefetch[PrefetchOptions().for_read().medium_locality()](
-                at.unsafe_offset(byte)
-            )
-        self.here.at = at.unsafe_offset(n_bytes)
-        self.here.n -= n_bytes
-        if self.here.n <= 0:
-            self.here = self.next
-            self.next.n = 0
 
 
 @always_inline
@@ -393,11 +345,25 @@ def run_stretch(
 ):
     """Multiply a stretch of rows in their format.
 
-    `exact` multiplies in float32 whatever the format is.
+    `exact` multiplies quantised weights in float32 too.
     """
     comptime for i in range(ALL_FORMATS.length):
         comptime F = ALL_FORMATS[i]
         if product.weights.format == F.ID:
+            comptime if F.KIND.is_float:
+                if x.halves:
+                    multiply_bfloat16[F](
+                        product.weights,
+                        stretch.first,
+                        stretch.end,
+                        x.halves.unsafe_value(),
+                        x.n_tokens,
+                        product.y,
+                        product.y_stride,
+                        scratch,
+                        fetch,
+                    )
+                    return
             for row in range(stretch.first, stretch.end, GROUP_ROWS):
                 comptime if F.KIND.is_float:
                     multiply_group[F, True](product, x, row, scratch, fetch)

@@ -49,3 +49,32 @@ def fma(a: Floats, b: Floats, c: Floats) -> Floats:
     is_even = total.view(np.int64) & 1 == 0
     odd = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))
     return np.where(is_even & (error != 0), odd, total).astype(np.float32)
+
+
+def bfloat16(x: Floats) -> Floats:
+    """The nearest bfloat16 of finite numbers, of two the even one, as float32."""
+    bits = x.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def bfloat16_product(weights: Floats, x: Floats) -> Floats:
+    """x . weights^T of rounded numbers: pairs of columns in order, the odd column of each first, one rounding a product."""
+    n_columns = x.shape[1] + x.shape[1] % 2
+    w, v = (np.zeros((len(part), n_columns), np.float32) for part in (weights, x))
+    w[:, : x.shape[1]], v[:, : x.shape[1]] = bfloat16(weights), bfloat16(x)
+    y = np.zeros((len(x), len(weights)), np.float32)
+    for column in range(0, n_columns, 2):
+        for each in (column + 1, column):
+            y = fma(v[:, each, None], w[:, each], y)
+    return y
+
+
+def q8_0(weights: Floats) -> tuple[Floats, Integers]:
+    """Scales float16 [rows, blocks] and integers [rows, columns] of the format, as ggml's quantiser makes them."""
+    blocks = weights.reshape(len(weights), -1, BLOCK)
+    scale = np.abs(blocks).max(axis=2, keepdims=True) / np.float32(127)
+    inverse = np.divide(np.float32(1), scale, where=scale != 0, out=np.zeros_like(scale))
+    scaled = blocks * inverse
+    whole = np.trunc(scaled)
+    whole += np.where(np.abs(scaled - whole) >= np.float32(0.5), np.copysign(np.float32(1), scaled), np.float32(0))
+    return scale[..., 0].astype(np.float16), whole.astype(np.int32).reshape(weights.shape)

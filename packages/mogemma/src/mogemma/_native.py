@@ -268,6 +268,7 @@ class Engine:
         ffi, lib = self.kernel.ffi, self.kernel.lib
         self._model = self._structs.new("model", model)
         self._options = self._structs.new("options", options)
+        self._find_matrices(model)
         self.vocab_size: int = self._model.vocab_size
         self.hidden_dim: int = self._model.hidden_dim
         dense = [self._model.dense[i].n_rows for i in range(self._model.n_dense)]
@@ -287,6 +288,22 @@ class Engine:
             self._memory.close()
             raise OutOfMemoryError(f"The system gives no {self.n_threads} threads. Load the model with fewer.")
 
+    def _find_matrices(self, model: Mapping[str, Any]) -> None:
+        """Note every matrix that tokens are multiplied by, the head last, and its bytes as stored."""
+        addressof = self.kernel.ffi.addressof
+        fields = self.kernel.ffi.typeof("mogemma_layer").fields
+        names = [name for name, field in fields if field.type.cname == "mogemma_matrix"]
+        found = [
+            (addressof(self._model.layers[index], name), layer.get(name))
+            for index, layer in enumerate(model.get("layers") or [])
+            for name in names
+        ]
+        found += [(addressof(self._model.dense, index), dense) for index, dense in enumerate(model.get("dense") or [])]
+        found.append((addressof(self._model, "head"), model["head"]))
+        self._matrices: list[Any] = [native for native, _ in found]
+        data = [None if given is None else given.get("data") for _, given in found]
+        self._matrix_bytes = [0 if one is None else memoryview(one).nbytes for one in data]
+
     def _refuse(self, status: int, layer: int) -> None:
         name = self.kernel.status_name(status)
         if name == "BAD_ARGUMENT":
@@ -301,50 +318,78 @@ class Engine:
         names = ("n_threads", "max_tokens", "max_outputs", "n_context", "cache_format", "arithmetic")
         return ", ".join(f"{name}={getattr(self._options, name)}" for name in names)
 
-    def pack(self, on_slice: Callable[[], None]) -> int:
-        """Pack the model's matrices, all but the token embeddings: decode then reads them in the order of use.
+    def packed_bytes(self, *, floats_as: str | None = None, with_head: bool = True) -> int:
+        """Bytes that `pack` would take."""
+        return sum(size for _, _, size in self._packings(floats_as, with_head=with_head))
+
+    def pack(self, on_slice: Callable[[], None], *, floats_as: str | None = None, with_head: bool = True) -> int:
+        """Pack the model's matrices, all but the token embeddings: they are then read in the order of use.
 
         Args:
             on_slice: Called after every few megabytes, whose stored bytes are no longer read.
+            floats_as: The header's name of a format that float weights are brought to, where their rows allow it. Those of
+                dense heads become bfloat16: there int8 would add as much error to a vector as all layers do together.
+            with_head: Pack the head too, which only logits need.
 
         Returns:
             Bytes that the packed matrices take.
         """
-        lib = self.kernel.lib
-        matrices = [matrix for matrix in self._matrices() if lib.mogemma_packed_bytes(matrix) > 0]
-        sizes = [lib.mogemma_packed_bytes(matrix) for matrix in matrices]
-        if not matrices:
+        packings = self._packings(floats_as, with_head=with_head)
+        n_bytes = sum(size for _, _, size in packings)
+        if not packings:
             return 0
-        packed = Memory(self.kernel, sum(sizes), "the packed weights", huge_pages=True)
+        packed = Memory(self.kernel, n_bytes, "the packed weights", huge_pages=True)
         self._memory.keep(packed)
         start = 0
-        for matrix, size in zip(matrices, sizes, strict=True):
-            self._pack(matrix, packed.pointer + start, size, on_slice)
+        for index, kind, size in packings:
+            self._pack(self._matrices[index], kind, packed.pointer + start, size, on_slice)
+            self._matrix_bytes[index] = size
             start += size
-        return sum(sizes)
+        return n_bytes
 
-    def _matrices(self) -> Iterator[Any]:
-        """Every matrix that tokens are multiplied by."""
-        layer_type = self.kernel.ffi.typeof("mogemma_layer")
-        names = [name for name, field in layer_type.fields if field.type.cname == "mogemma_matrix"]
-        for index in range(self._model.n_layers):
-            layer = self._model.layers[index]
-            yield from (self.kernel.ffi.addressof(layer, name) for name in names)
-        yield from (self.kernel.ffi.addressof(self._model.dense, i) for i in range(self._model.n_dense))
-        yield self.kernel.ffi.addressof(self._model, "head")
+    @property
+    def layer_bytes(self) -> int:
+        """Bytes of the matrices that every token, or every embedding, is multiplied by, as they are read now."""
+        return sum(self._matrix_bytes[:-1])
 
-    def _pack(self, matrix: Any, memory: Any, size: int, on_slice: Callable[[], None]) -> None:
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of the matrix that gives the logits, as it is read now."""
+        return self._matrix_bytes[-1]
+
+    def _packings(self, floats_as: str | None, *, with_head: bool) -> list[tuple[int, int, int]]:
+        """Which of `_matrices` can be packed, the format that each will have, and its bytes then."""
+        lib = self.kernel.lib
+        found = []
+        for index, matrix in enumerate(self._matrices if with_head else self._matrices[:-1]):
+            kind = matrix.format
+            if floats_as is not None:
+                is_dense = 0 < len(self._matrices) - 1 - index <= self._model.n_dense
+                kind = lib.MOGEMMA_BF16 if is_dense else getattr(lib, floats_as)
+            size = 0 if kind == matrix.format else lib.mogemma_quantized_bytes(matrix, kind)
+            if size <= 0:
+                kind, size = matrix.format, lib.mogemma_packed_bytes(matrix)
+            if size > 0:
+                found.append((index, kind, size))
+        return found
+
+    def _pack(self, matrix: Any, kind: int, memory: Any, size: int, on_slice: Callable[[], None]) -> None:
         """Pack one matrix, some rows at a time, so that little of it is ever in memory twice."""
+        lib = self.kernel.lib
         n_rows = max(_PACK_SLICE * matrix.n_rows // size // 16, 1) * 16
         for first in range(0, matrix.n_rows, n_rows):
             n = min(n_rows, matrix.n_rows - first)
             with self._use():
-                status = self.kernel.lib.mogemma_pack(self._engine, matrix, first, n, memory)
+                if kind == matrix.format:
+                    status = lib.mogemma_pack(self._engine, matrix, first, n, memory)
+                else:
+                    status = lib.mogemma_quantize(self._engine, matrix, kind, first, n, memory)
             if status:
                 self._raise(status)
             on_slice()
         matrix.data = memory
-        matrix.layout = self.kernel.lib.MOGEMMA_PACKED
+        matrix.format = kind
+        matrix.layout = lib.MOGEMMA_PACKED
 
     @property
     def n_bytes(self) -> int:

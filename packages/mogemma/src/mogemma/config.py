@@ -31,7 +31,8 @@ from .options import (
     whole,
 )
 
-Arithmetic = Literal["int8", "float32"]
+Arithmetic = Literal["int8", "float32", "bfloat16"]
+Quantize = Literal["q8_0", "bf16"]
 CacheFormat = Literal["f16", "bf16", "f32"]
 
 MAX_THREADS = 256
@@ -111,7 +112,10 @@ class GenerationConfig(SamplingConfig):
         model: Path of a GGUF file or of a folder with safetensors, or a model's name.
         context: Tokens that a prompt and its answer may have together; unset: as many as the model was made for.
         threads: Unset: as many as this process may use cores.
-        arithmetic: "int8" multiplies quantised weights by 8-bit activations; "float32" is slower and exact to rounding.
+        arithmetic: "int8" multiplies quantised weights by 8-bit activations, and others in float32; "float32" is slower and
+            exact to rounding; "bfloat16" is as "int8", but float weights are rounded to bfloat16, and so is what meets them.
+        quantize: Bring float weights to this format while they are loaded: "q8_0", which int8 arithmetic is for, or "bf16".
+            Unset: they stay what they are. Weights that are quantised in the file do so anyway.
         cache: Number format of the KV cache. Unset: "bf16", which is fastest, or "f16" where arithmetic is "float32".
     """
 
@@ -119,6 +123,7 @@ class GenerationConfig(SamplingConfig):
     context: int | None = field(default=None, metadata=checked(whole(1)))
     threads: int | None = field(default=None, metadata=checked(whole(1, MAX_THREADS)))
     arithmetic: Arithmetic = field(default="int8", metadata=checked(one_of(*get_args(Arithmetic))))
+    quantize: Quantize | None = field(default=None, metadata=checked(one_of(*get_args(Quantize))))
     cache: CacheFormat | None = field(default=None, metadata=checked(one_of(*get_args(CacheFormat))))
 
 
@@ -131,8 +136,10 @@ class EmbeddingConfig:
         dimensions: Keep so many numbers of each vector (arXiv:2205.13147); unset: all of them.
         threads: Unset: as many as this process may use cores.
         arithmetic: As in GenerationConfig.
+        quantize: As in GenerationConfig.
         normalize: Vectors that are cut to fewer dimensions get length 1 again; full ones always have it.
-        batch_tokens: Most tokens in one forward pass; more is faster and takes more memory. A longer text runs alone.
+        batch_tokens: Most tokens in one forward pass. A longer text runs alone. Fewer read the weights more often, more pass
+            the caches of the processor and take more memory.
         prompt: Name of the model's own prompt that `embed` puts before each text, such as "query"; unset: none.
     """
 
@@ -140,8 +147,9 @@ class EmbeddingConfig:
     dimensions: int | None = field(default=None, metadata=checked(whole(1)))
     threads: int | None = field(default=None, metadata=checked(whole(1, MAX_THREADS)))
     arithmetic: Arithmetic = field(default="int8", metadata=checked(one_of(*get_args(Arithmetic))))
+    quantize: Quantize | None = field(default=None, metadata=checked(one_of(*get_args(Quantize))))
     normalize: bool = field(default=True, metadata=checked(flag))
-    batch_tokens: int = field(default=2048, metadata=checked(whole(1, 2**20)))
+    batch_tokens: int = field(default=512, metadata=checked(whole(1, 2**20)))
     prompt: str | None = field(default=None, metadata=checked(text))
 
     def __post_init__(self) -> None:

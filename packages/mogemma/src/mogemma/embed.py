@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from .session import Runner
 
-BATCH_TOKENS = 2048
-"""Most tokens of one forward pass when texts are embedded, unless a single text is longer."""
+BATCH_TOKENS = 512
+"""Most tokens of one forward pass when texts are embedded, unless a single text is longer: enough to read weights seldom, few
+enough for what a layer hands to the next to stay in the processor's caches."""
 
 
 class Embedder:
@@ -28,8 +29,9 @@ class Embedder:
         dimensions: Size of a full vector.
     """
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, batch_tokens: int = BATCH_TOKENS) -> None:
         self._runner = runner
+        self._batch_tokens = min(batch_tokens, runner.engine.max_tokens)
         self.dimensions: int = runner.engine.embedding_dim
 
     def embed(
@@ -72,11 +74,12 @@ class Embedder:
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Indices of the texts that run together: of similar length, as many as fit."""
-        limit = self._runner.engine.max_tokens
         batch: list[int] = []
         n_tokens = 0
         for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-            if batch and (n_tokens + lengths[index] > limit or len(batch) == self._runner.engine.max_outputs):
+            if batch and (
+                n_tokens + lengths[index] > self._batch_tokens or len(batch) == self._runner.engine.max_outputs
+            ):
                 yield batch
                 batch, n_tokens = [], 0
             batch.append(index)

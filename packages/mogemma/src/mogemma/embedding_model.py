@@ -61,12 +61,13 @@ class SyncEmbeddingModel(LoadedModel):
                     most_context=MOST_CONTEXT,
                     threads=config.threads,
                     arithmetic=config.arithmetic,
+                    quantize=config.quantize,
                     max_tokens=config.batch_tokens,
                     max_outputs=BATCH_TEXTS,
-                    runs_whole=True,
+                    embeds=True,
                 )
             )
-            self._embedder = Embedder(runner)
+            self._embedder = Embedder(runner, config.batch_tokens)
             self._prompts = _file_prompts(checkpoint)
             super().__init__(checkpoint, runner)
             opened.pop_all()  # all is well: they stay open until close()

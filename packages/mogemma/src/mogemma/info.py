@@ -23,9 +23,11 @@ class ModelInfo:
         formats: Tensors of each format.
         context: Tokens that a session holds; `max_context` is the model's limit.
         embedding_dim: Size of its vectors; `dense_heads` stand before them.
+        quantize: The format that float weights were brought to when the model was loaded; None: they are as stored.
         level: CPU level of the kernels in use.
         layer_weights: Multiply-accumulates of a token, without attention and logits: one for each weight of the layers.
-        layer_bytes: Weights that every token is multiplied by, the dense heads of an embedding model among them.
+        layer_bytes: Weights that every token is multiplied by, the dense heads of an embedding model among them; as they are
+            read now, which after `quantize` is less than the file has.
         head_bytes: Weights that give the logits; 0 for a model that only embeds.
         kv_cache_bytes: What one session's cache takes when it is full.
         mapped_bytes: Size of the model's files, which are mapped.
@@ -46,6 +48,7 @@ class ModelInfo:
     dense_heads: int
     generates: bool
     arithmetic: str
+    quantize: str | None
     cache_format: str
     threads: int
     level: str
@@ -89,12 +92,13 @@ def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
         dense_heads=architecture.n_dense,
         generates=spec.is_causal,
         arithmetic=runner.arithmetic,
+        quantize=runner.quantize,
         cache_format=runner.cache_format,
         threads=engine.n_threads,
         level=engine.kernel.level,
         layer_weights=architecture.layer_weights,
-        layer_bytes=architecture.layer_bytes,
-        head_bytes=architecture.head_bytes if spec.is_causal else 0,
+        layer_bytes=engine.layer_bytes,
+        head_bytes=engine.head_bytes if spec.is_causal else 0,
         kv_cache_bytes=engine.cache_bytes,
         scratch_bytes=engine.n_bytes,
         mapped_bytes=checkpoint.n_bytes,

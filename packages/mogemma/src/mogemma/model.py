@@ -69,6 +69,7 @@ class SyncGemmaModel(LoadedModel):
                     context=config.context,
                     threads=config.threads,
                     arithmetic=config.arithmetic,
+                    quantize=config.quantize,
                     cache=config.cache,
                 )
             )

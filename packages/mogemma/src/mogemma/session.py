@@ -14,6 +14,7 @@ from .errors import (
     ContextFullError,
     ModelClosedError,
     ModelFormatError,
+    OutOfMemoryError,
     TokenizerError,
     UnsupportedModelError,
 )
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .checkpoint import Checkpoint
-    from .config import Arithmetic, CacheFormat
+    from .config import Arithmetic, CacheFormat, Quantize
 
 PREFILL_CHUNK = 256
 """Tokens of one prefill call: enough to amortise unpacking weights, few enough to be interrupted soon."""
@@ -34,7 +35,8 @@ PREFILL_CHUNK = 256
 _MOST_OF_MEMORY = 0.6
 """Part of the available memory that packed weights may take."""
 
-_ARITHMETIC = {"int8": "MOGEMMA_INT8", "float32": "MOGEMMA_FLOAT32"}
+_ARITHMETIC = {"int8": "MOGEMMA_INT8", "float32": "MOGEMMA_FLOAT32", "bfloat16": "MOGEMMA_BFLOAT16"}
+_QUANTIZE = {"q8_0": "MOGEMMA_Q8_0", "bf16": "MOGEMMA_BF16"}
 _CACHE = {"f32": "MOGEMMA_F32", "f16": "MOGEMMA_F16", "bf16": "MOGEMMA_BF16"}
 
 
@@ -52,11 +54,12 @@ class Runner:
         context: int | None = None,
         threads: int | None = None,
         arithmetic: Arithmetic = "int8",
+        quantize: Quantize | None = None,
         cache: CacheFormat | None = None,
         max_tokens: int = PREFILL_CHUNK,
         max_outputs: int | None = None,
         most_context: int | None = None,
-        runs_whole: bool = False,
+        embeds: bool = False,
         pack: bool | None = None,
         level: str | None = None,
     ) -> None:
@@ -66,26 +69,29 @@ class Runner:
             checkpoint: Stays the caller's, and open for as long as the runner is.
             context: At most the model's own, which is the default.
             threads: Default: the cores that this process may use.
-            arithmetic: "int8" quantises activations against quantised weights; "float32" is exact to rounding.
+            arithmetic: "int8" quantises activations against quantised weights; "float32" is exact to rounding; "bfloat16"
+                is as "int8", but multiplies float weights, and the activations that meet them, rounded to bfloat16.
+            quantize: Bring float weights to this format now, but those of the token embeddings; quantised ones stay.
             cache: Format of keys and values; default: "bf16", or "f16" with arithmetic "float32".
             max_tokens: Most tokens in one forward pass.
             max_outputs: Most rows of logits or embeddings in one pass; default: as many as tokens.
             most_context: The default context is no more than this.
-            runs_whole: One pass must take as many tokens as the context holds.
+            embeds: Texts come whole, so that one pass must take as many tokens as the context holds, and want no logits.
             pack: Keep the weights in memory in the order in which they are read, and give back their pages in the file;
-                default: where they are quantised and fit.
+                default: where the arithmetic gains by it and they fit. With `quantize` always.
             level: CPU level of the kernels; default: the best that runs here.
 
         Raises:
             ConfigError: An option is out of range.
             ModelFormatError: The checkpoint contradicts itself.
             UnsupportedModelError: It holds no model that runs here.
+            OutOfMemoryError: The weights do not fit as `quantize` wants them.
         """
         architecture = read_architecture(checkpoint)
         self.architecture = architecture
         self.spec = architecture.spec
         self.context = self._context(context, most_context)
-        max_tokens = max(max_tokens, self.context) if runs_whole else min(max_tokens, self.context)
+        max_tokens = max(max_tokens, self.context) if embeds else min(max_tokens, self.context)
         options = {
             "n_threads": self._threads(threads),
             "max_tokens": max_tokens,
@@ -100,19 +106,35 @@ class Runner:
             choices={"arithmetic": _ARITHMETIC[arithmetic], "cache_format": _CACHE[self.cache_format]},
             level=level,
         )
-        self.packed_bytes = self.engine.pack(checkpoint.forget) if self._pays_to_pack(pack) else 0
+        self.quantize: Quantize | None = quantize
+        self.packed_bytes = self._pack(checkpoint.forget, pack, with_head=not embeds)
 
-    def _pays_to_pack(self, wanted: bool | None) -> bool:
-        """Whether to spend memory of the weights' size on faster reading.
+    def _pack(self, on_slice: Callable[[], None], wanted: bool | None, *, with_head: bool) -> int:
+        """Spend memory of the weights' size on faster reading, where that pays.
 
         Their pages in the file are given back meanwhile, but those the system may take back and read again, which it cannot
         do with packed ones: so they have to fit well.
         """
-        if wanted is not None:
-            return wanted
-        size = self.architecture.layer_bytes + self.architecture.head_bytes
-        is_quantised = self.arithmetic == "int8" and self.architecture.is_quantised
-        return is_quantised and size < _MOST_OF_MEMORY * available_memory()
+        target = self.quantize or ("bf16" if self.arithmetic == "bfloat16" else None)
+        floats_as = None if target is None else _QUANTIZE[target]
+        try:
+            size = self.engine.packed_bytes(floats_as=floats_as, with_head=with_head)
+            fits = size < _MOST_OF_MEMORY * available_memory()
+            if self.quantize is not None:
+                if not fits:
+                    raise OutOfMemoryError(
+                        f"quantize={self.quantize!r} would keep {size / 2**20:,.0f} MB of weights in memory, more than "
+                        "is free with room to work. Close other programs, or load a file that is quantised already."
+                    )
+            elif wanted is None:
+                is_quantised = self.arithmetic == "int8" and self.architecture.is_quantised
+                wanted = fits and (is_quantised or self.arithmetic == "bfloat16")
+            if not wanted and self.quantize is None:
+                return 0
+            return self.engine.pack(on_slice, floats_as=floats_as, with_head=with_head)
+        except BaseException:
+            self.engine.close()
+            raise
 
     def _context(self, wanted: int | None, most: int | None) -> int:
         if wanted is None:

@@ -59,12 +59,7 @@ def test_heads_that_the_kernels_cannot_run_are_refused_before_any_weight_is_read
         read(copy_folder(GEMMA, tmp_path / "b", {"num_key_value_heads": 3}))
 
 
-@pytest.mark.parametrize(("path", "embeddings"), [(GEMMA, "embed_tokens"), (QUANT_ZOO / "model.gguf", "token_embd")])
-def test_sizes_are_those_of_the_matrices_in_the_file(path: Path, embeddings: str) -> None:
-    with open_checkpoint(path) as checkpoint:
-        architecture = read_architecture(checkpoint)
-        matrices = {name: len(x.data) for name, x in checkpoint.tensors.items() if len(x.shape) == 2}
-        head = sum(size for name, size in matrices.items() if embeddings in name)
-        assert architecture.head_bytes == head
-        assert architecture.layer_bytes == sum(matrices.values()) - head
-        assert not architecture.is_quantised, "the zoo has a few float matrices among its blocks"
+def test_a_model_with_a_few_float_matrices_is_not_quantised() -> None:
+    for path in (GEMMA, QUANT_ZOO / "model.gguf"):
+        with open_checkpoint(path) as checkpoint:
+            assert not read_architecture(checkpoint).is_quantised

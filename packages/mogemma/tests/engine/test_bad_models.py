@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         ("n_context", 0),
         ("n_context", 2**24 + 1),
         ("arithmetic", 0),
-        ("arithmetic", 3),
+        ("arithmetic", 4),
         ("cache_format", 8),
         ("cache_format", -1),
     ],

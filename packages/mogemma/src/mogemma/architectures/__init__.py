@@ -71,16 +71,6 @@ class Architecture:
         """Weights that every token is multiplied by: no dense heads, which a text passes once."""
         return sum(matrix["n_rows"] * matrix["n_columns"] for matrix in self._matrices())
 
-    @property
-    def layer_bytes(self) -> int:
-        """Size of the matrices that every token is multiplied by, dense heads among them."""
-        return sum(len(matrix["data"]) for matrix in [*self._matrices(), *(self.struct["dense"] or [])])
-
-    @property
-    def head_bytes(self) -> int:
-        """Size of the matrix that gives the logits."""
-        return len(self.struct["head"]["data"])
-
 
 def read_architecture(checkpoint: Checkpoint) -> Architecture:
     """Describe a checkpoint and find its weights.

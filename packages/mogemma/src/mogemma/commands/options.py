@@ -10,7 +10,7 @@ import click
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Decorator = Callable[[_Command], _Command]
 
-LOADING = ("context", "threads", "arithmetic", "cache")
+LOADING = ("context", "threads", "arithmetic", "quantize", "cache")
 """Options of `generate` and `chat` that a model is loaded with; what is not one of them is about sampling."""
 
 
@@ -44,8 +44,14 @@ json_option = option("--json", "as_json", is_flag=True, help="Print one JSON doc
 _THREADS = option("--threads", type=int, metavar="N", help="Threads that compute. [default: the cores there are]")
 _ARITHMETIC = option(
     "--arithmetic",
-    type=click.Choice(["int8", "float32"]),
-    help="int8 rounds activations to 8 bits where weights are quantised; float32 is exact and slower. [default: int8]",
+    type=click.Choice(["int8", "float32", "bfloat16"]),
+    help="int8 rounds activations to 8 bits where weights are quantised; float32 is exact and slower; bfloat16 is as int8, "
+    "and rounds float weights to bfloat16. [default: int8]",
+)
+_QUANTIZE = option(
+    "--quantize",
+    type=click.Choice(["q8_0", "bf16"]),
+    help="Bring float weights to this format while loading. [default: they stay as they are]",
 )
 _SAMPLING = (
     option("--max-tokens", type=int, metavar="N", help="Most tokens to write. [default: until the model ends]"),
@@ -83,6 +89,7 @@ _LOADING = (
     ),
     _THREADS,
     _ARITHMETIC,
+    _QUANTIZE,
     option("--cache", type=click.Choice(["f16", "bf16", "f32"]), help="Numbers of the KV cache. [default: bf16]"),
 )
 
@@ -94,7 +101,7 @@ def generation_options(command: _Command) -> _Command:
 
 def embedding_options(command: _Command) -> _Command:
     """The options that an embedding model is loaded with, but for the model."""
-    return _with(command, (_THREADS, _ARITHMETIC))
+    return _with(command, (_THREADS, _ARITHMETIC, _QUANTIZE))
 
 
 def _with(command: _Command, options: Sequence[Callable[[Any], Any]]) -> _Command:
