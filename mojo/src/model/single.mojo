@@ -1,6 +1,6 @@
 """Single operations on the engine's threads: a product, and packing a matrix."""
 
-from formats.matrix import PACKED, Matrix
+from formats.matrix import Matrix
 from model.engine import EnginePtr
 from ops.matmul import Activations, Product, share_products
 from ops.pack import share_packing
@@ -74,12 +74,17 @@ def pack_job(context: Opaque, team: TeamPtr, thread: Int):
 
 
 def run_packing(
-    engine: EnginePtr, matrix: Matrix, memory: BytePtr, first: Int, end: Int
+    engine: EnginePtr,
+    matrix: Matrix,
+    layout: Int32,
+    memory: BytePtr,
+    first: Int,
+    end: Int,
 ):
     """Pack rows `first` to `end` - 1 into memory of the whole packed matrix."""
     var packed = matrix
     packed.data = memory
-    packed.layout = PACKED
+    packed.layout = layout
     var shared = engine[].call.unsafe_bitcast[PackCall]()
     shared.unsafe_write(PackCall(engine, matrix, packed, first, end))
     team_run(engine[].team, pack_job, shared.unsafe_bitcast[NoneType]())

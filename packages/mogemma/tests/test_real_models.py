@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from models import best_of
 
+from mogemma._native import Wanted
 from mogemma.checkpoint import open_checkpoint
 from mogemma.embed import Embedder
 from mogemma.session import Runner, Session
@@ -149,6 +151,33 @@ def test_a_real_model_decodes_what_it_prefills_to_the_bit(fast: Runner, gemma_go
         assert np.array_equal(other.decode(token), row)
     session.close()
     other.close()
+
+
+def test_a_real_head_read_in_part_gives_the_best_of_all_logits(
+    fast: Runner, gemma_golden: dict[str, NDArray[Any]]
+) -> None:
+    """The same ids and bits, and for most tokens from few of its 262,144 rows."""
+    n_finished: dict[int, list[int]] = {1: [], 64: []}
+    also = np.array([2, 107, 1000, 262143], np.int32)
+    for prompt in ("english", "code", "japanese", "ppl"):
+        ids = gemma_golden[f"{prompt}_input_ids"].tolist()[:64]
+        whole, part = Session(fast), Session(fast)
+        for token in ids:
+            logits = whole.decode(token)
+            for k, counts in n_finished.items():
+                wanted = Wanted(k, fast.spec.vocab_size, also)
+                best, expected = part.best([token], wanted), best_of(logits, wanted)
+                assert np.array_equal(best.ids, expected.ids)
+                assert np.array_equal(best.values, expected.values)
+                assert np.array_equal(best.also_values, expected.also_values)
+                counts.append(best.n_finished)
+                part.rewind(part.position - 1)
+            part.prefill([token])
+        whole.close()
+        part.close()
+    assert len(n_finished[1]) >= 100
+    assert np.median(n_finished[1]) < 262144 / 64
+    assert np.median(n_finished[64]) < 262144 / 8
 
 
 def test_embeddinggemma_gives_the_vectors_of_the_reference_implementation(

@@ -43,7 +43,10 @@ LEVEL_VARIABLE = "MOGEMMA_CPU_LEVEL"
 _PACK_SLICE = 8 << 20
 """Bytes of weights that are packed before their stored pages are given back."""
 
-STRUCTS = ("matrix", "rope", "layer", "model", "options", "sequence", "batch")
+_LEAST_VOCABULARY = 16_384
+"""A smaller head is read as a whole: there is little to save, and steps of their own to choose what is read."""
+
+STRUCTS = ("matrix", "rope", "layer", "model", "options", "sequence", "candidates", "batch")
 """In the order in which mogemma_struct_bytes counts them."""
 
 
@@ -176,6 +179,40 @@ class SequenceRun:
     n_outputs: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of the logits of one token, where not all are.
+
+    Attributes:
+        k: How many of the greatest, not counting `also`.
+        vocab_size: Tokens from here on are left out.
+        also: Distinct tokens whose logits are wanted in any case, int32 [n]; k and these are at most `vocab_size`.
+    """
+
+    k: int
+    vocab_size: int
+    also: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class BestLogits:
+    """The k greatest logits of one token, the very numbers that are among all of them.
+
+    Attributes:
+        ids: Greatest first, equal ones by lower id, int32 [k].
+        values: Their logits, float32 [k].
+        also: Tokens that were asked for, and are not among those, int32 [n].
+        also_values: Their logits, float32 [n].
+        n_finished: Rows of the head that were read as a whole to be certain.
+    """
+
+    ids: NDArray[np.int32]
+    values: NDArray[np.float32]
+    also: NDArray[np.int32]
+    also_values: NDArray[np.float32]
+    n_finished: int
+
+
 class _Structs:
     """Fills the header's structs from plain mappings, and keeps what they point to alive."""
 
@@ -298,6 +335,8 @@ class Engine:
     def pack(self, on_slice: Callable[[], None]) -> int:
         """Pack the model's matrices, all but the token embeddings: decode then reads them in the order of use.
 
+        A large head of Q8_0 goes into planes: `best` then reads little more than one of them (docs/certified-head.md).
+
         Args:
             on_slice: Called after every few megabytes, whose stored bytes are no longer read.
 
@@ -305,20 +344,29 @@ class Engine:
             Bytes that the packed matrices take.
         """
         lib = self.kernel.lib
-        matrices = [matrix for matrix in self._matrices() if lib.mogemma_packed_bytes(matrix) > 0]
-        sizes = [lib.mogemma_packed_bytes(matrix) for matrix in matrices]
-        if not matrices:
+        chosen = [(matrix, lib.MOGEMMA_PACKED) for matrix in self._matrices()]
+        if self._certifies():
+            chosen[-1] = (chosen[-1][0], lib.MOGEMMA_PLANES)
+        sizes = [lib.mogemma_packed_bytes(matrix, layout) for matrix, layout in chosen]
+        if not any(sizes):
             return 0
         packed = Memory(self.kernel, sum(sizes), "the packed weights", huge_pages=True)
         self._memory.keep(packed)
         start = 0
-        for matrix, size in zip(matrices, sizes, strict=True):
-            self._pack(matrix, packed.pointer + start, size, on_slice)
-            start += size
+        for (matrix, layout), size in zip(chosen, sizes, strict=True):
+            if size > 0:
+                self._pack(matrix, layout, packed.pointer + start, size, on_slice)
+                start += size
         return sum(sizes)
 
+    def _certifies(self) -> bool:
+        """Whether it pays to keep the head in planes."""
+        lib, head = self.kernel.lib, self.kernel.ffi.addressof(self._model, "head")
+        is_large = self.vocab_size >= _LEAST_VOCABULARY and self._options.arithmetic == lib.MOGEMMA_INT8
+        return bool(is_large and lib.mogemma_packed_bytes(head, lib.MOGEMMA_PLANES) > 0)
+
     def _matrices(self) -> Iterator[Any]:
-        """Every matrix that tokens are multiplied by."""
+        """Every matrix that tokens are multiplied by; the head last."""
         layer_type = self.kernel.ffi.typeof("mogemma_layer")
         names = [name for name, field in layer_type.fields if field.type.cname == "mogemma_matrix"]
         for index in range(self._model.n_layers):
@@ -327,18 +375,18 @@ class Engine:
         yield from (self.kernel.ffi.addressof(self._model.dense, i) for i in range(self._model.n_dense))
         yield self.kernel.ffi.addressof(self._model, "head")
 
-    def _pack(self, matrix: Any, memory: Any, size: int, on_slice: Callable[[], None]) -> None:
+    def _pack(self, matrix: Any, layout: int, memory: Any, size: int, on_slice: Callable[[], None]) -> None:
         """Pack one matrix, some rows at a time, so that little of it is ever in memory twice."""
         n_rows = max(_PACK_SLICE * matrix.n_rows // size // 16, 1) * 16
         for first in range(0, matrix.n_rows, n_rows):
             n = min(n_rows, matrix.n_rows - first)
             with self._use():
-                status = self.kernel.lib.mogemma_pack(self._engine, matrix, first, n, memory)
+                status = self.kernel.lib.mogemma_pack(self._engine, matrix, layout, first, n, memory)
             if status:
                 self._raise(status)
             on_slice()
         matrix.data = memory
-        matrix.layout = self.kernel.lib.MOGEMMA_PACKED
+        matrix.layout = layout
 
     @property
     def n_bytes(self) -> int:
@@ -372,6 +420,41 @@ class Engine:
             ModelFormatError: An embedding is not finite: the weights are damaged.
             ModelClosedError: The engine was closed, or belongs to the parent of this process.
         """
+        batch, ids = self._batch(runs, cancel)
+        n_outputs, n_tokens = sum(run.n_outputs for run in runs), sum(len(run.token_ids) for run in runs)
+        arrays = [
+            self._place(batch, "logits", logits, (n_outputs, self.vocab_size)),
+            self._place(batch, "hidden", hidden, (n_tokens, self.hidden_dim)),
+            self._place(batch, "embeddings", embeddings, (len(runs), self.embedding_dim)),
+        ]
+        self._forward(batch)
+        del arrays, ids
+
+    def best(self, run: SequenceRun, wanted: Wanted, *, cancel: Cancel | None = None) -> BestLogits:
+        """Run a sequence with one output through the model, for its best logits.
+
+        Raises:
+            CancelledError: As in `forward`.
+            ModelFormatError: A logit is not finite: the weights are damaged.
+            ModelClosedError: As in `forward`.
+        """
+        batch, ids = self._batch([run], cancel)
+        found = np.empty(wanted.k, np.int32), np.empty(wanted.k, np.float32)
+        also_values = np.empty(len(wanted.also), np.float32)
+        ffi = self.kernel.ffi
+        candidates: Any = ffi.new("mogemma_candidates *")
+        candidates.k, candidates.vocab_size, candidates.n_also = wanted.k, wanted.vocab_size, len(wanted.also)
+        candidates.ids = ffi.from_buffer("int32_t[]", found[0], require_writable=True)
+        candidates.logits = ffi.from_buffer("float[]", found[1], require_writable=True)
+        candidates.also = ffi.from_buffer("int32_t[]", wanted.also)
+        candidates.also_logits = ffi.from_buffer("float[]", also_values, require_writable=True)
+        batch.candidates = candidates
+        self._forward(batch)
+        del ids
+        return BestLogits(*found, wanted.also, also_values, candidates.n_finished)
+
+    def _batch(self, runs: Sequence[SequenceRun], cancel: Cancel | None) -> tuple[Any, list[object]]:
+        """A batch, and what has to be kept while it is in use."""
         ffi = self.kernel.ffi
         ids = [ffi.from_buffer("int32_t[]", run.token_ids) for run in runs]
         sequences = ffi.new("mogemma_sequence[]", len(runs))
@@ -385,17 +468,13 @@ class Engine:
         batch: Any = ffi.new("mogemma_batch *")
         batch.sequences = sequences
         batch.n_sequences = len(runs)
-        n_outputs, n_tokens = sum(run.n_outputs for run in runs), sum(len(run.token_ids) for run in runs)
-        arrays = [
-            self._place(batch, "logits", logits, (n_outputs, self.vocab_size)),
-            self._place(batch, "hidden", hidden, (n_tokens, self.hidden_dim)),
-            self._place(batch, "embeddings", embeddings, (len(runs), self.embedding_dim)),
-        ]
         if cancel is not None:
             batch.cancel = cancel.flag
+        return batch, [*ids, sequences]
+
+    def _forward(self, batch: Any) -> None:
         with self._use():
             status = self.kernel.lib.mogemma_forward(self._engine, batch)
-        del arrays
         if status:
             self._raise(status)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._native import Cancel, Engine, SequenceRun
+from ._native import BestLogits, Cancel, Engine, SequenceRun, Wanted
 from .architectures import read_architecture
 from .cpu import available_cores, available_memory
 from .errors import (
@@ -207,15 +207,42 @@ class Session:
         Raises:
             ContextFullError: They do not fit; nothing was computed.
         """
+        last = self._all_but_the_last_chunk(token_ids, cancel, on_progress)
+        self._append(last, 1, self._logits, cancel)
+        if on_progress is not None:
+            on_progress(len(token_ids), len(token_ids))
+        return self._logits.reshape(-1)
+
+    def best(
+        self,
+        token_ids: Sequence[int],
+        wanted: Wanted,
+        *,
+        cancel: Cancel | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> BestLogits:
+        """The same as `prefill`, or as `decode` of one token, where the greatest logits are enough: most of a large head
+        is then not read.
+        """
+        last = self._all_but_the_last_chunk(token_ids, cancel, on_progress)
+        best = self._runner.engine.best(self._run(last, 1), wanted, cancel=cancel)
+        self.token_ids.extend(last.tolist())
+        if on_progress is not None:
+            on_progress(len(token_ids), len(token_ids))
+        return best
+
+    def _all_but_the_last_chunk(
+        self, token_ids: Sequence[int], cancel: Cancel | None, on_progress: Callable[[int, int], None] | None
+    ) -> NDArray[np.int32]:
+        """Append tokens a chunk at a time, and give the chunk that is left."""
         ids = self._fitting(token_ids)
         chunk = self._runner.engine.max_tokens
-        for first in range(0, len(ids), chunk):
-            part = ids[first : first + chunk]
-            is_last = first + len(part) == len(ids)
-            self._append(part, 1 if is_last else 0, self._logits if is_last else None, cancel)
+        while len(ids) > chunk:
+            self._append(ids[:chunk], 0, None, cancel)
+            ids = ids[chunk:]
             if on_progress is not None:
-                on_progress(first + len(part), len(ids))
-        return self._logits.reshape(-1)
+                on_progress(len(token_ids) - len(ids), len(token_ids))
+        return ids
 
     def decode(self, token_id: int, *, cancel: Cancel | None = None) -> NDArray[np.float32]:
         """Append one token; the same as `prefill` of it alone."""
@@ -292,11 +319,13 @@ class Session:
     def _append(
         self, ids: NDArray[np.int32], n_outputs: int, logits: NDArray[np.float32] | None, cancel: Cancel | None
     ) -> None:
-        run = SequenceRun(ids, self._cache, self.position, n_outputs)
+        self._runner.engine.forward([self._run(ids, n_outputs)], logits=logits, cancel=cancel)
+        self.token_ids.extend(ids.tolist())
+
+    def _run(self, ids: NDArray[np.int32], n_outputs: int) -> SequenceRun:
         # Even a cancelled call may have written its keys over older ones.
         self._highest = max(self._highest, self.position + len(ids))
-        self._runner.engine.forward([run], logits=logits, cancel=cancel)
-        self.token_ids.extend(ids.tolist())
+        return SequenceRun(ids, self._cache, self.position, n_outputs)
 
     def close(self) -> None:
         """Give the cache back."""
