@@ -95,8 +95,8 @@ def score_rows(engine: Engine, wanted: Candidates, thread: Int):
             var most = score_group(
                 group_at(head, row), engine.blocks, starts, n, width, fetch
             )
-            # A NaN, too, has to be looked at.
-            most = most.le(max_finite[F32]()).select(most, inf[F32]())
+            # What is not finite has to be looked at.
+            most = abs(most).le(max_finite[F32]()).select(most, inf[F32]())
             most = lanes_below(Int(wanted.vocab_size) - row).select(
                 most, neg_inf[F32]()
             )
@@ -124,13 +124,15 @@ def floor_of(engine: Engine, wanted: Candidates) -> Float32:
     var target = count_from(bounds, n, inf[F32]()) + MORE_GROUPS + Int(wanted.k)
     if target >= n:
         return neg_inf[F32]()
-    var low = max_finite[F32]()
-    var high = -max_finite[F32]()
-    for i in range(n):
-        var bound = bounds[unsafe_offset=i]
-        if bound <= max_finite[F32]():
-            low = min(low, bound)
-            high = max(high, bound)
+    var least = Vector(max_finite[F32]())
+    var greatest = Vector(-max_finite[F32]())
+    for i in range(0, n, LANES):
+        var v = bounds.unsafe_load[width=LANES](i)
+        var finite = abs(v).le(max_finite[F32]())
+        least = min(least, finite.select(v, least))
+        greatest = max(greatest, finite.select(v, greatest))
+    var low = least.reduce_min()
+    var high = greatest.reduce_max()
     for _ in range(30):
         var middle = 0.5 * low + 0.5 * high
         var count = count_from(bounds, n, middle)
@@ -143,12 +145,58 @@ def floor_of(engine: Engine, wanted: Candidates) -> Float32:
     return low
 
 
-def finish_one(engine: Engine, wanted: Candidates, group: Int):
-    """Write the logits of a group of rows."""
+struct Chosen:
+    """The groups that a thread finishes, one after another: it takes 16 at a
+    time, of which few have bounds that ask for it."""
+
+    var engine: Engine
+    var n: Int
+    var floor: Float32
+    var below: Float32
+    var first: Int
+    var left: SIMD[DType.bool, LANES]
+
+    @always_inline
+    def __init__(
+        out self, engine: Engine, n: Int, floor: Float32, below: Float32
+    ):
+        """Groups below `n` whose bound reaches `floor`, and is less than `below`
+        or that is infinite."""
+        self.engine = engine
+        self.n = n
+        self.floor = floor
+        self.below = below
+        self.first = -1
+        self.left = SIMD[DType.bool, LANES](fill=False)
+
+    def next(mut self) -> Int:
+        """The next of them, or n when there is none."""
+        while not self.left.reduce_or():
+            self.first = self.engine.team[].take() * LANES
+            if self.first >= self.n:
+                return self.n
+            var v = self.engine.bounds.unsafe_load[width=LANES](self.first)
+            self.left = v.ge(self.floor) & lanes_below(self.n - self.first)
+            if self.below < inf[F32]():
+                self.left = self.left & v.lt(self.below)
+        var i = 0
+        while not self.left[i]:
+            i += 1
+        self.left[i] = False
+        return self.first + i
+
+
+def finish_one(engine: Engine, wanted: Candidates, group: Int, next: Int):
+    """Write the logits of a group of rows, and fetch the next group."""
     ref model = engine.model[]
     var row = group * LANES
     var n = n_blocks(model.head)
-    var logits = finish_group(group_at(model.head, row), engine.blocks, n)
+    var logits = finish_group(
+        group_at(model.head, row),
+        group_at(model.head, next * LANES),
+        engine.blocks,
+        n,
+    )
     var there = lanes_below(Int(wanted.vocab_size) - row)
     var finite = abs(logits).le(max_finite[F32]())
     if not (finite | ~there).reduce_and():
@@ -164,23 +212,18 @@ def finish_one(engine: Engine, wanted: Candidates, group: Int):
     place.unsafe_store(0, there.select(logits, neg_inf[F32]()))
 
 
-def finish_rows[
-    is_first: Bool
-](engine: Engine, wanted: Candidates, floor: Float32, below: Float32):
-    """Finish the groups whose bounds reach `floor`; later on those that are
-    `below` what was finished."""
+def finish_rows(
+    engine: Engine, wanted: Candidates, floor: Float32, below: Float32
+):
+    """Finish the groups whose bounds reach `floor`, but for those from `below`
+    on that were finished before (none, if it is infinite)."""
     var n = n_groups_of(wanted)
-    var first = engine.team[].take() * LANES
-    while first < n:
-        var bounds = engine.bounds.unsafe_load[width=LANES](first)
-        var chosen = bounds.ge(floor)
-        comptime if not is_first:
-            chosen = chosen & bounds.lt(below)
-        if chosen.reduce_or():
-            for i in range(min(LANES, n - first)):
-                if chosen[i]:
-                    finish_one(engine, wanted, first + i)
-        first = engine.team[].take() * LANES
+    var chosen = Chosen(engine, n, floor, below)
+    var group = chosen.next()
+    while group < n:
+        var next = chosen.next()
+        finish_one(engine, wanted, group, next if next < n else group)
+        group = next
 
 
 def take_also(engine: Engine, wanted: Candidates):
@@ -201,8 +244,13 @@ def collect(engine: Engine, wanted: Candidates, floor: Float32):
     for i in range(k):
         ids[unsafe_offset=i] = -1
         values[unsafe_offset=i] = neg_inf[F32]()
-    for group in range(n_groups_of(wanted)):
-        if engine.bounds[unsafe_offset=group] < floor:
+    var n = n_groups_of(wanted)
+    var skipped = False
+    for group in range(n):
+        if group % LANES == 0:
+            var some = engine.bounds.unsafe_load[width=LANES](group)
+            skipped = not some.ge(floor).reduce_or()
+        if skipped or engine.bounds[unsafe_offset=group] < floor:
             continue
         var v = engine.logits.unsafe_load[width=LANES](group * LANES)
         if not v.gt(values[unsafe_offset=k - 1]).reduce_or():
@@ -229,7 +277,7 @@ def find_candidates(engine: Engine, to: CandidatesPtr, thread: Int):
     score_rows(engine, wanted, thread)
     engine.team[].barrier()
     var first = floor_of(engine, wanted)
-    finish_rows[True](engine, wanted, first, 0)
+    finish_rows(engine, wanted, first, inf[F32]())
     engine.team[].barrier()
     if thread == 0:
         take_also(engine, wanted)
@@ -240,7 +288,7 @@ def find_candidates(engine: Engine, to: CandidatesPtr, thread: Int):
         )
     engine.team[].barrier()
     var floor = engine.floors[unsafe_offset=0]
-    finish_rows[False](engine, wanted, floor, first)
+    finish_rows(engine, wanted, floor, first)
     engine.team[].barrier()
     if thread == 0:
         collect(engine, wanted, min(floor, first))

@@ -14,9 +14,12 @@ that several times over.
 
 from std.math import sqrt
 from std.memory import bitcast
+from std.sys import PrefetchOptions, prefetch
+from std.utils.numerics import inf
 
 from formats.matrix import Matrix
 from formats.planes import (
+    LOWER_BLOCK,
     SCALE_BYTES,
     UPPER_BLOCK,
     WIDTH_BYTES,
@@ -33,7 +36,7 @@ from ops.dots import Sums, Values, dot_unsigned
 from ops.matmul import Prefetcher
 from ops.matvec import dot_block
 from ops.quantize import BLOCK, X_BLOCK_BYTES, X_VALUES
-from runtime.views import F32, I8, I32, U8, BytePtr, F32Ptr, floats
+from runtime.views import CACHE_LINE, F32, I8, I32, U8, BytePtr, F32Ptr, floats
 
 comptime TINY = Float32(1e-28)
 """More than products that vanish below the least float32 add up to."""
@@ -61,7 +64,8 @@ def row_width(residuals: Vector, scales: Vector, n_blocks: Int) -> Vector:
 
 def token_width(x: BytePtr, n_blocks: Int) -> Float32:
     """|x| of a token's int8 blocks, rounded up; in float64, which has room for
-    the square of any float32."""
+    the square of any float32. Infinite where a logit may be too great for one:
+    then every row is finished."""
     var total = Float64(0)
     for b in range(n_blocks):
         var block = x.unsafe_offset(X_BLOCK_BYTES * b)
@@ -72,7 +76,10 @@ def token_width(x: BytePtr, n_blocks: Int) -> Float32:
         )
         var scale = Float64(floats(block)[unsafe_offset=0])
         total += scale * scale * Float64((q * q).reduce_add())
-    return Float32(sqrt(total)) * (1 + Float32(2.0**-16)) + TINY
+    var width = Float32(sqrt(total)) * (1 + Float32(2.0**-16)) + TINY
+    # No row is longer than so many weights of 128 times the greatest float16.
+    var longest = sqrt(Float32(BLOCK * n_blocks)) * Float32(128 * 65504)
+    return width if 4 * longest * width < inf[F32]() else inf[F32]()
 
 
 def prepare(x: BytePtr, n_blocks: Int, starts: BytePtr):
@@ -142,12 +149,27 @@ def score_group(
 
 
 @always_inline
-def finish_group(at: Group, x: BytePtr, n_blocks: Int) -> Vector:
-    """The logits of 16 rows: as `ops/matmul.mojo` computes them, to the bit."""
+def fetch_lines[n_bytes: Int](place: BytePtr):
+    """Have the cache fetch what is read soon."""
+    comptime for byte in range(0, n_bytes, CACHE_LINE):
+        prefetch[PrefetchOptions().for_read().high_locality()](
+            place.unsafe_offset(byte)
+        )
+
+
+@always_inline
+def finish_group(at: Group, next: Group, x: BytePtr, n_blocks: Int) -> Vector:
+    """The logits of 16 rows: as `ops/matmul.mojo` computes them, to the bit.
+
+    Such groups lie anywhere: meanwhile the `next` is fetched.
+    """
     var acc = Vector(0)
     var rows = PlaneRows(at)
     var block = x
-    for _ in range(n_blocks):
+    for b in range(n_blocks):
+        fetch_lines[UPPER_BLOCK](next.upper.unsafe_offset(UPPER_BLOCK * b))
+        fetch_lines[LOWER_BLOCK](next.lower.unsafe_offset(LOWER_BLOCK * b))
+        fetch_lines[SCALE_BYTES](next.scales.unsafe_offset(SCALE_BYTES * b))
         dot_block[Q8_0](rows, block, acc)
         block = block.unsafe_offset(X_BLOCK_BYTES)
     return acc

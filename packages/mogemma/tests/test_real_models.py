@@ -15,6 +15,8 @@ from models import best_of
 from mogemma._native import Wanted
 from mogemma.checkpoint import open_checkpoint
 from mogemma.embed import Embedder
+from mogemma.model import SyncGemmaModel
+from mogemma.sampling import Sampler
 from mogemma.session import Runner, Session
 
 if TYPE_CHECKING:
@@ -178,6 +180,25 @@ def test_a_real_head_read_in_part_gives_the_best_of_all_logits(
     assert len(n_finished[1]) >= 100
     assert np.median(n_finished[1]) < 262144 / 64
     assert np.median(n_finished[64]) < 262144 / 8
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {"seed": 1},
+        {"temperature": 0.0, "repetition_penalty": 1.3, "logit_bias": {236743: -5.0, 506: 2.0, 7: -np.inf}},
+        {"seed": 2, "top_k": 512, "frequency_penalty": 0.5, "presence_penalty": 0.2, "temperature": 1.5},
+    ],
+)
+def test_a_text_is_the_same_from_the_best_logits_and_from_all(
+    gemma_270m_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SyncGemmaModel(gemma_270m_path, context=512) as model:
+        texts = [model.complete("The sea", max_tokens=40, stop_ids=[], **options).token_ids]
+        monkeypatch.setattr(Sampler, "wanted", lambda sampler: None)
+        texts.append(model.complete("The sea", max_tokens=40, stop_ids=[], **options).token_ids)
+    assert texts[0] == texts[1]
 
 
 def test_embeddinggemma_gives_the_vectors_of_the_reference_implementation(

@@ -76,6 +76,16 @@ class Heads:
             assert best.also_values.tobytes() == expected.also_values.tobytes()
         return found[0]
 
+    def is_refused(self, token: int, k: int) -> bool:
+        """Whether a logit is not finite; the candidates then have to be an error, else to hold."""
+        if np.isfinite(self.logits(token)).all():
+            self.check(token, k)
+            return False
+        for engine in self.parts:
+            with pytest.raises(ModelFormatError, match="damaged"):
+                engine.best(after(token), Wanted(k, self.vocab_size, NOTHING))
+        return True
+
     def check_every(self, n_tokens: int) -> None:
         for token in range(n_tokens):
             for k in (1, 2, 64, 512):
@@ -138,6 +148,15 @@ def test_candidates_are_the_k_best_of_all_logits(level: str, name: str) -> None:
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1e-3, 1e10, 1e18, 1e30])
 def test_hidden_states_of_any_size_give_the_k_best(level: str, scale: float) -> None:
     Heads(level, matrices()["random"], some_vectors(4), scale=scale).check_every(4)
+
+
+def test_logits_that_pass_the_greatest_float_are_an_error_as_in_the_whole(level: str) -> None:
+    """From about 1e30 on some do; the hidden state of zeros never has one."""
+    n_refused = 0
+    for scale in (1e28, 3e29, 1e30, 3e30, 1e31, 1e33):
+        heads = Heads(level, matrices()["the greatest scales"], some_vectors(4), scale=scale)
+        n_refused += sum(heads.is_refused(token, 64) for token in range(4))
+    assert 6 <= n_refused <= 16
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
