@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 /* Raised whenever a struct or a function here changes. */
-#define MOGEMMA_ABI_VERSION 3
+#define MOGEMMA_ABI_VERSION 4
 
 /* --- status ------------------------------------------------------------------------------------------------------ */
 #define MOGEMMA_OK 0
@@ -51,7 +51,7 @@
 
 /* A matrix. Stored, as it lies in the file: n_rows rows of n_columns weights, row after row without gaps; a row is whole
    blocks of its format. Any alignment. Packed: the same weights in the order in which the kernels read them, from
-   mogemma_pack. data == NULL: there is no such weight. */
+   mogemma_pack. Planes: packed, the upper and the lower bits of Q8_0 weights apart, for a head. data == NULL: there is no such weight. */
 typedef struct {
     const void *data;
     int64_t n_rows;
@@ -61,6 +61,7 @@ typedef struct {
 } mogemma_matrix;
 #define MOGEMMA_STORED 0
 #define MOGEMMA_PACKED 1
+#define MOGEMMA_PLANES 2
 
 /* Rotation frequencies of one kind of layer (RoPE, arXiv:2104.09864): the pair (j, j + n_pairs) of a head turns by
    position * frequencies[j] radians. Scaling and partial rotation are already in the numbers. */
@@ -136,7 +137,7 @@ typedef struct mogemma_engine mogemma_engine;
 /* MOGEMMA_ABI_VERSION of the library. */
 int32_t mogemma_abi_version(void);
 
-/* sizeof of the structs above in the library: matrix, rope, layer, model, options, sequence, batch; 0 past the last. */
+/* sizeof of the structs in the library: matrix, rope, layer, model, options, sequence, candidates, batch; 0 past the last. */
 int64_t mogemma_struct_bytes(int32_t index);
 
 /* Check a model and options; bytes an engine needs, or the negated status. *layer, where not NULL, gets the layer that
@@ -153,15 +154,16 @@ int32_t mogemma_engine_close(mogemma_engine *engine);
    ring of n_before + max_tokens positions (in whole blocks of 32), so the size is independent of n_context there. */
 int64_t mogemma_cache_bytes(const mogemma_model *model, const mogemma_options *options);
 
-/* Bytes that a stored matrix takes when it is packed, about as many as it has; 0 where it cannot be (a row of floats that
-   is no multiple of 32), or the negated status. */
-int64_t mogemma_packed_bytes(const mogemma_matrix *matrix);
+/* Bytes that a stored matrix takes in another layout, about as many as it has; 0 where it cannot be (packed: a row of floats
+   that is no multiple of 32; planes: another format than Q8_0, or a row that is no multiple of 64), or the negated status. */
+int64_t mogemma_packed_bytes(const mogemma_matrix *matrix, int32_t layout);
 
 /* Pack rows first_row .. first_row + n_rows - 1 of a stored matrix with the engine's threads; first_row is a multiple of
    16, memory that of the whole packed matrix. When all rows are packed the caller makes it the matrix's data, and
-   MOGEMMA_PACKED its layout: also in the engine's own model, between calls, but not in token_embedding, whose rows are
+   the layout its layout: also in the engine's own model, between calls, but not in token_embedding, whose rows are
    looked up one by one. */
-int32_t mogemma_pack(mogemma_engine *engine, const mogemma_matrix *matrix, int64_t first_row, int64_t n_rows, void *memory);
+int32_t mogemma_pack(mogemma_engine *engine, const mogemma_matrix *matrix, int32_t layout, int64_t first_row,
+                     int64_t n_rows, void *memory);
 
 /* Bytes that a stored matrix of floats takes when its weights are brought to `format` (MOGEMMA_BF16 or MOGEMMA_Q8_0) and
    packed; 0 where they cannot be: they are no floats, a row is not whole blocks of 32, or the format is another. */
@@ -183,11 +185,27 @@ typedef struct {
     int32_t reserved;         /* 0 */
 } mogemma_sequence;
 
+/* What a sampler needs of the logits of one token: the k greatest, greatest first, equal ones by lower id, without those of
+   `also`, whose logits are given beside them (as they are, for penalties and biases change them). They are the bits that
+   `logits` would get. A head in planes is for that read in part (see docs/certified-head.md), any other as a whole. */
+typedef struct {
+    int32_t k;                /* at least 1; k + n_also is at most vocab_size */
+    int32_t vocab_size;       /* tokens from here on are left out; at most the model's */
+    int32_t n_also;
+    int32_t n_finished;       /* result: rows of the head that were read as a whole */
+    const int32_t *also;      /* [n_also], distinct, below vocab_size */
+    float *also_logits;       /* result, [n_also] */
+    int32_t *ids;             /* result, [k] */
+    float *logits;            /* result, [k] */
+} mogemma_candidates;
+
 typedef struct {
     const mogemma_sequence *sequences;
     int32_t n_sequences;
     int32_t reserved;         /* 0 */
-    float *logits;            /* [sum of n_outputs, vocab_size]; may be NULL when that sum is 0 */
+    float *logits;            /* [sum of n_outputs, vocab_size]; may be NULL when that sum is 0, or with candidates */
+    mogemma_candidates *candidates; /* instead of logits, where the sum of n_outputs is 1; or NULL. MOGEMMA_NOT_FINITE when
+                                 one of the logits is */
     float *hidden;            /* [sum of n_tokens, hidden_dim] after the final norm, or NULL */
     float *embeddings;        /* [n_sequences, embedding_dim]: mean over the tokens, dense, unit length; or NULL */
     const int32_t *cancel;    /* looked at once a layer; NULL: cannot be cancelled */

@@ -6,7 +6,7 @@ The only exports of the library; mogemma.h has their contract.
 from std.memory import unsafe_stack_allocation
 from std.sys import size_of
 
-from formats.matrix import STORED, Matrix
+from formats.matrix import PACKED, STORED, Matrix
 from model.batch import (
     are_finite,
     check_batch,
@@ -25,7 +25,7 @@ from model.check import (
     check_model,
     check_options,
 )
-from model.engine import EnginePtr, lay_out, place_caches
+from model.engine import NOT_A_NUMBER, EnginePtr, lay_out, place_caches
 from model.forward import Call, run_forward
 from model.kv_cache import cache_bytes
 from model.pool import embedding_dim
@@ -33,6 +33,7 @@ from model.single import run_matmul, run_packing
 from model.spec import (
     Batch,
     BatchPtr,
+    Candidates,
     Layer,
     Model,
     ModelPtr,
@@ -56,7 +57,7 @@ from ops.top_k import top_k
 from runtime.threads import team_start, team_stop
 from runtime.views import F32, BytePtr, F32Ptr, I32Ptr
 
-comptime ABI_VERSION = Int32(3)
+comptime ABI_VERSION = Int32(4)
 
 
 @export("mogemma_abi_version")
@@ -73,8 +74,9 @@ def mogemma_struct_bytes(index: Int32) abi("C") -> Int64:
     sizes[3] = Int64(size_of[Model]())
     sizes[4] = Int64(size_of[Options]())
     sizes[5] = Int64(size_of[Sequence]())
-    sizes[6] = Int64(size_of[Batch]())
-    return sizes[Int(index)] if index >= 0 and index < 7 else Int64(0)
+    sizes[6] = Int64(size_of[Candidates]())
+    sizes[7] = Int64(size_of[Batch]())
+    return sizes[Int(index)] if index >= 0 and index < 8 else Int64(0)
 
 
 @export("mogemma_engine_bytes")
@@ -163,6 +165,8 @@ def mogemma_forward(
     )
     if at.state[] != 0:
         return CANCELLED
+    if at.state[unsafe_offset=NOT_A_NUMBER] != 0:
+        return NOT_FINITE
     if work.embeddings:
         var n = Int(work.n_sequences) * embedding_dim(at)
         if not are_finite(work.embeddings.unsafe_value(), n):
@@ -232,14 +236,14 @@ def check_stored(matrix: Matrix) -> Int32:
 
 @export("mogemma_packed_bytes")
 def mogemma_packed_bytes(
-    matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]]
+    matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]], layout: Int32
 ) abi("C") -> Int64:
     if not matrix:
         return -Int64(BAD_ARGUMENT)
     var status = check_stored(matrix.unsafe_value()[])
     if status != OK:
         return -Int64(status)
-    return Int64(packed_bytes(matrix.unsafe_value()[]))
+    return Int64(packed_bytes(matrix.unsafe_value()[], layout))
 
 
 def check_stretch(matrix: Matrix, first_row: Int64, n_rows: Int64) -> Int32:
@@ -253,6 +257,7 @@ def check_stretch(matrix: Matrix, first_row: Int64, n_rows: Int64) -> Int32:
 def mogemma_pack(
     engine: Optional[EnginePtr],
     matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]],
+    layout: Int32,
     first_row: Int64,
     n_rows: Int64,
     memory: Optional[BytePtr],
@@ -261,7 +266,7 @@ def mogemma_pack(
         return BAD_ARGUMENT
     var stored = matrix.unsafe_value()[]
     var status = check_stored(stored)
-    if status == OK and packed_bytes(stored) == 0:
+    if status == OK and packed_bytes(stored, layout) == 0:
         status = BAD_FORMAT
     if status == OK:
         status = check_stretch(stored, first_row, n_rows)
@@ -271,6 +276,7 @@ def mogemma_pack(
         engine.unsafe_value(),
         stored,
         stored.format,
+        layout,
         memory.unsafe_value(),
         Int(first_row),
         Int(first_row + n_rows),
@@ -313,6 +319,7 @@ def mogemma_quantize(
         engine.unsafe_value(),
         stored,
         format,
+        PACKED,
         memory.unsafe_value(),
         Int(first_row),
         Int(first_row + n_rows),

@@ -2,7 +2,7 @@
 
 from model.check import BAD_ARGUMENT, BAD_TOKEN, CONTEXT_FULL, OK
 from model.engine import Engine
-from model.spec import Batch, Sequence
+from model.spec import Batch, Candidates, Sequence
 from ops.attention_tile import KEY_BLOCK
 from runtime.views import F32Ptr, round_up
 
@@ -63,6 +63,25 @@ def lay_out_tokens(engine: Engine, batch: Batch) -> Int:
     return n_outputs
 
 
+def check_candidates(engine: Engine, wanted: Candidates) -> Int32:
+    """Whether there are so many tokens, and a place for what is asked for."""
+    if wanted.vocab_size < 1 or wanted.vocab_size > engine.model[].vocab_size:
+        return BAD_ARGUMENT
+    if wanted.k < 1 or wanted.n_also < 0:
+        return BAD_ARGUMENT
+    if Int(wanted.k) + Int(wanted.n_also) > Int(wanted.vocab_size):
+        return BAD_ARGUMENT
+    if not wanted.ids or not wanted.logits:
+        return BAD_ARGUMENT
+    if wanted.n_also > 0 and not (wanted.also and wanted.also_logits):
+        return BAD_ARGUMENT
+    for i in range(Int(wanted.n_also)):
+        var id = wanted.also.unsafe_value()[unsafe_offset=i]
+        if id < 0 or id >= wanted.vocab_size:
+            return BAD_TOKEN
+    return OK
+
+
 def check_batch(engine: Engine, batch: Batch) -> Int32:
     """Whether a batch fits the engine."""
     if not batch.sequences or batch.n_sequences < 1:
@@ -83,7 +102,13 @@ def check_batch(engine: Engine, batch: Batch) -> Int32:
         return BAD_ARGUMENT
     if max(n_outputs, n_passing) > Int(engine.options.max_outputs):
         return BAD_ARGUMENT
-    if n_outputs > 0 and not batch.logits:
+    if batch.candidates:
+        if n_outputs != 1:
+            return BAD_ARGUMENT
+        var status = check_candidates(engine, batch.candidates.unsafe_value()[])
+        if status != OK:
+            return status
+    elif n_outputs > 0 and not batch.logits:
         return BAD_ARGUMENT
     if batch.embeddings and batch.n_sequences > engine.options.max_outputs:
         return BAD_ARGUMENT

@@ -6,6 +6,7 @@ caller, who knows names and sizes and writes the sentence.
 
 from formats import ALL_FORMATS
 from formats.matrix import PACKED, STORED, Matrix
+from formats.planes import PLANES
 from model.spec import BFLOAT16, INT8, MAX_THREADS, Layer, Model, Options
 from ops.pack import packed_bytes
 
@@ -38,9 +39,9 @@ def check_matrix(matrix: Matrix, n_rows: Int, n_columns: Int) -> Int32:
         return BAD_MODEL
     if matrix.rows() != n_rows or matrix.columns() != n_columns:
         return BAD_MODEL
-    if matrix.layout != STORED and matrix.layout != PACKED:
+    if matrix.layout < STORED or matrix.layout > PLANES:
         return BAD_MODEL
-    if matrix.layout == PACKED and packed_bytes(matrix) == 0:
+    if matrix.layout != STORED and packed_bytes(matrix, matrix.layout) == 0:
         return BAD_FORMAT
     return check_format(matrix.format, n_columns)
 

@@ -5,6 +5,7 @@ All of it is laid out in memory of the caller's, once, when it is opened.
 
 from formats import ALL_FORMATS
 from formats.matrix import Matrix
+from formats.rows import LANES
 from model.kv_cache import LayerCache, layer_bytes, n_slots
 from model.spec import BFLOAT16, FLOAT32, Model, ModelPtr, Options
 from ops.attention import SEGMENT, part_floats
@@ -17,6 +18,9 @@ from runtime.views import CACHE_LINE, BytePtr, F32Ptr, I32Ptr, floats, round_up
 
 comptime CALL_BYTES = 512
 """Room for the arguments of a job; they outlive the function that starts it."""
+
+comptime NOT_A_NUMBER = CACHE_LINE // 4
+"""Word of `state`: non-zero once a candidate is not finite."""
 
 comptime EnginePtr = Pointer[Engine, MutUntrackedOrigin]
 
@@ -98,7 +102,7 @@ struct Engine(ImplicitlyCopyable):
     var call: BytePtr
     """What the threads of the running call are given."""
     var state: I32Ptr
-    """[1] non-zero once a call is cancelled."""
+    """[1] non-zero once a call is cancelled; NOT_A_NUMBER is another."""
     var ids: I32Ptr
     """[T] token ids of a call."""
     var positions: I32Ptr
@@ -111,6 +115,14 @@ struct Engine(ImplicitlyCopyable):
     """[T + 1] the first row of each sequence in `passing`, and the end."""
     var outputs: I32Ptr
     """[O] tokens that get logits."""
+    var logits: F32Ptr
+    """[vocab_size] of one token, when candidates are chosen from them."""
+    var bounds: F32Ptr
+    """[vocab_size / 16] the most that the logits of 16 rows can be."""
+    var marks: BytePtr
+    """[vocab_size / 16] whether they are asked for whatever they are."""
+    var floors: F32Ptr
+    """[2] what threads tell each other about `bounds`."""
     var angles: F32Ptr
     """[n_ropes, T, 2, pairs] cosines and sines."""
     var residual: F32Ptr
@@ -211,6 +223,7 @@ def lay_out(model: ModelPtr, options: Options, memory: BytePtr) -> Engine:
     var t = Int(options.max_tokens)
     var o = Int(options.max_outputs)
     var d = Int(model[].hidden_dim)
+    var vocab = Int(model[].vocab_size)
     var layout = Layout(memory)
     _ = layout.take(1024)  # the Engine itself
     var team = layout.take(team_bytes(Int(options.n_threads)))
@@ -222,13 +235,17 @@ def lay_out(model: ModelPtr, options: Options, memory: BytePtr) -> Engine:
         team=team.unsafe_bitcast[Team](),
         caches=caches.unsafe_bitcast[LayerCache](),
         call=layout.take(CALL_BYTES),
-        state=layout.ints(1),
+        state=layout.ints(NOT_A_NUMBER + 1),
         ids=layout.ints(t),
         positions=layout.ints(t),
         owners=layout.ints(t),
         first_tokens=layout.ints(t),
         first_rows=layout.ints(t + 1),
         outputs=layout.ints(o),
+        logits=layout.floats(round_up(vocab, LANES)),
+        bounds=layout.floats(round_up(vocab // LANES + 1, LANES)),
+        marks=layout.take(round_up(vocab // LANES + 1, LANES)),
+        floors=layout.floats(2),
         angles=layout.floats(2 * Int(model[].n_ropes) * t * w.pairs),
         residual=layout.floats(t * d),
         normed=layout.floats(t * d),

@@ -13,7 +13,13 @@ from model.attention import (
     share_segments,
     splits_segments,
 )
-from model.engine import Engine, EnginePtr
+from model.candidates import (
+    choose_candidates,
+    find_candidates,
+    is_certified,
+    mark_also,
+)
+from model.engine import NOT_A_NUMBER, Engine, EnginePtr
 from model.layer import (
     add_branch,
     gate_token,
@@ -34,6 +40,7 @@ from ops.rms_norm import rms_norm
 from ops.rope import rope_angles
 from ops.softcap import softcap
 from runtime.threads import Opaque, TeamPtr, team_run
+from runtime.views import F32Ptr
 
 
 @fieldwise_init
@@ -165,19 +172,17 @@ def gather_outputs(call: Call):
             engine.model[].norm_epsilon,
         )
         round_token(engine, normed, d, i, engine.forms(engine.model[].head))
+    if call.batch.candidates and is_certified(engine):
+        mark_also(engine, call.batch.candidates.unsafe_value()[], 1)
 
 
-def share_logits(call: Call, thread: Int):
+def share_logits(call: Call, logits: F32Ptr, thread: Int):
     """Logits of the gathered tokens."""
     ref engine = call.engine[]
     var vocab = Int(engine.model[].vocab_size)
     share_products[1](
         engine.team,
-        Array[Product, 1](
-            fill=Product(
-                engine.model[].head, call.batch.logits.unsafe_value(), vocab
-            )
-        ),
+        Array[Product, 1](fill=Product(engine.model[].head, logits, vocab)),
         engine.activations(engine.normed, call.n_outputs),
         engine.is_exact(),
         engine.scratch_of(thread),
@@ -196,6 +201,25 @@ def cap_logits(call: Call):
             engine.model[].logit_softcap,
         )
         row = engine.team[].take()
+
+
+def share_outputs(call: Call, thread: Int):
+    """Logits of the gathered tokens, or the candidates of one."""
+    ref engine = call.engine[]
+    if call.batch.candidates:
+        var candidates = call.batch.candidates.unsafe_value()
+        if is_certified(engine):
+            find_candidates(engine, candidates, thread)
+            return
+        share_logits(call, engine.logits, thread)
+        engine.team[].barrier()
+        if thread == 0:
+            choose_candidates(engine, candidates)
+        return
+    share_logits(call, call.batch.logits.unsafe_value(), thread)
+    engine.team[].barrier()
+    if engine.model[].logit_softcap > 0:
+        cap_logits(call)
 
 
 def forward_job(context: Opaque, team: TeamPtr, thread: Int):
@@ -226,15 +250,13 @@ def forward_job(context: Opaque, team: TeamPtr, thread: Int):
         if thread == 0:
             gather_outputs(call)
         team[].barrier()
-        share_logits(call, thread)
-        team[].barrier()
-        if model.logit_softcap > 0:
-            cap_logits(call)
+        share_outputs(call, thread)
 
 
 def run_forward(call: Call):
     """Run a call whose tokens are laid out in the engine."""
     call.engine[].state[] = 0
+    call.engine[].state[unsafe_offset=NOT_A_NUMBER] = 0
     var shared = call.engine[].call.unsafe_bitcast[Call]()
     shared.unsafe_write(call.copy())
     team_run(call.engine[].team, forward_job, shared.unsafe_bitcast[NoneType]())

@@ -1,6 +1,6 @@
 """Single operations on the engine's threads: a product, packing and quantising a matrix."""
 
-from formats.matrix import PACKED, Matrix
+from formats.matrix import Matrix
 from model.engine import EnginePtr
 from model.layer import round_token, token_row
 from ops.matmul import Activations, Product, share_products
@@ -86,6 +86,7 @@ def run_packing(
     engine: EnginePtr,
     matrix: Matrix,
     format: Int32,
+    layout: Int32,
     memory: BytePtr,
     first: Int,
     end: Int,
@@ -97,7 +98,7 @@ def run_packing(
     var packed = matrix
     packed.format = format
     packed.data = memory
-    packed.layout = PACKED
+    packed.layout = layout
     var shared = engine[].call.unsafe_bitcast[PackCall]()
     shared.unsafe_write(PackCall(engine, matrix, packed, first, end))
     team_run(engine[].team, pack_job, shared.unsafe_bitcast[NoneType]())

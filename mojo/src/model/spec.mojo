@@ -115,6 +115,20 @@ struct Sequence(ImplicitlyCopyable):
 
 
 @fieldwise_init
+struct Candidates(ImplicitlyCopyable):
+    """`mogemma_candidates`."""
+
+    var k: Int32
+    var vocab_size: Int32
+    var n_also: Int32
+    var n_finished: Int32
+    var also: Optional[I32Ptr]
+    var also_logits: Optional[F32Ptr]
+    var ids: Optional[I32Ptr]
+    var logits: Optional[F32Ptr]
+
+
+@fieldwise_init
 struct Batch(ImplicitlyCopyable):
     """`mogemma_batch`."""
 
@@ -122,6 +136,7 @@ struct Batch(ImplicitlyCopyable):
     var n_sequences: Int32
     var reserved: Int32
     var logits: Optional[F32Ptr]
+    var candidates: Optional[Pointer[Candidates, MutUntrackedOrigin]]
     var hidden: Optional[F32Ptr]
     var embeddings: Optional[F32Ptr]
     var cancel: Optional[I32Ptr]

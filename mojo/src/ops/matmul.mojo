@@ -8,7 +8,9 @@ fetches the weights that it will read some tens of KB later.
 
 from formats import ALL_FORMATS
 from formats.format import WeightFormat
-from formats.matrix import PACKED, Matrix, step_bytes, step_columns
+from formats.matrix import PACKED, STORED, Matrix, step_bytes, step_columns
+from formats.planes import PLANES, PlaneRows, group_at, upper_bytes
+from formats.q8_0 import Q8_0
 from formats.rows import LANES, Source, Vector
 from formats.tile import (
     FLOAT_TILE_BYTES,
@@ -191,6 +193,25 @@ def unpack_step[
             )
 
 
+@always_inline
+def unpack_columns[
+    F: WeightFormat, in_float: Bool, S: Source
+](
+    mut source: S,
+    n_columns: Int,
+    tile: BytePtr,
+    spare: BytePtr,
+    mut fetch: Prefetcher,
+):
+    """Unpack columns of 16 rows that are not stored as in a file."""
+    comptime tile_bytes = FLOAT_TILE_BYTES if in_float else QUANTISED_TILE_BYTES
+    for column in range(0, n_columns, step_columns[F]()):
+        fetch.step(LANES * step_bytes[F]())
+        unpack_step[F, in_float](
+            source, tile_at(tile, column, tile_bytes), spare
+        )
+
+
 @no_inline
 def unpack_panel[
     F: WeightFormat, in_float: Bool
@@ -204,15 +225,18 @@ def unpack_panel[
     comptime for r in range(VECTORS):
         var row = part.row + LANES * r
         var tile = scratch.unsafe_offset(r * tile_bytes)
-        if weights.layout == PACKED:
+        if weights.layout != STORED:
             # A group beyond the last row is not there: the last again.
             row = min(row, (weights.rows() - 1) // LANES * LANES)
-            var source = weights.packed[F](row, part.column)
-            for column in range(0, part.n_columns, step):
-                fetch.step(read_bytes)
-                unpack_step[F, in_float](
-                    source, tile_at(tile, column, tile_bytes), spare
-                )
+            var n = part.n_columns
+            if weights.layout == PACKED:
+                var packed = weights.packed[F](row, part.column)
+                unpack_columns[F, in_float](packed, n, tile, spare, fetch)
+            else:
+                comptime if F.ID == Q8_0.ID:
+                    var block = part.column // TILE_COLUMNS
+                    var planes = PlaneRows(group_at(weights, row, block))
+                    unpack_columns[F, in_float](planes, n, tile, spare, fetch)
         else:
             row = min(row, weights.rows() - 1)
             var source = weights.stored[F](row, part.column)
@@ -237,25 +261,40 @@ def tile_at(panel: BytePtr, column: Int, tile_bytes: Int) -> BytePtr:
     return panel.unsafe_offset(column // TILE_COLUMNS * VECTORS * tile_bytes)
 
 
+@always_inline
+def dot_columns[
+    F: WeightFormat, S: Source
+](mut source: S, n_columns: Int, x: BytePtr, mut fetch: Prefetcher) -> Vector:
+    """All columns of 16 rows times one token."""
+    comptime step = step_columns[F]()
+    comptime read_bytes = LANES * step_bytes[F]()
+    comptime x_bytes = step // TILE_COLUMNS * X_BLOCK_BYTES
+    var acc = Vector(0)
+    var blocks = x
+    for _ in range(0, n_columns, step):
+        fetch.step(read_bytes)
+        dot_block[F](source, blocks, acc)
+        blocks = blocks.unsafe_offset(x_bytes)
+    return acc
+
+
 @no_inline
 def multiply_one[
     F: WeightFormat
 ](part: Part, x: BytePtr, mut fetch: Prefetcher):
-    """All columns of a packed group of rows times one token."""
-    comptime step = step_columns[F]()
-    comptime read_bytes = LANES * step_bytes[F]()
-    comptime x_bytes = step // TILE_COLUMNS * X_BLOCK_BYTES
+    """All columns of a group of rows that is not stored times one token."""
     var weights = part.product.weights
     comptime for r in range(VECTORS):
         var row = part.row + LANES * r
         if row < weights.rows():
             var acc = Vector(0)
-            var blocks = x
-            var source = weights.packed[F](row, 0)
-            for _ in range(0, weights.columns(), step):
-                fetch.step(read_bytes)
-                dot_block[F](source, blocks, acc)
-                blocks = blocks.unsafe_offset(x_bytes)
+            if weights.layout == PACKED:
+                var packed = weights.packed[F](row, 0)
+                acc = dot_columns[F](packed, weights.columns(), x, fetch)
+            else:
+                comptime if F.ID == Q8_0.ID:
+                    var planes = PlaneRows(group_at(weights, row))
+                    acc = dot_columns[F](planes, weights.columns(), x, fetch)
             store_vector(
                 part.y(0).unsafe_offset(LANES * r), acc, weights.rows() - row
             )
@@ -277,7 +316,7 @@ def multiply_group[
     )
     var columns = product.weights.columns()
     comptime if not in_float:
-        if x.n_tokens == 1 and product.weights.layout == PACKED:
+        if x.n_tokens == 1 and product.weights.layout != STORED:
             multiply_one[F](Part(product, row, 0, columns), x.blocks, fetch)
             return
     for column in range(0, columns, panel_columns):
@@ -327,6 +366,8 @@ def bytes_of[n: Int](products: Array[Product, n], stretch: Stretch) -> Bytes:
             var size = weights.row_bytes[F]()
             if weights.layout == PACKED:
                 size = weights.group_bytes[F]() // LANES
+            elif weights.layout == PLANES:
+                size = upper_bytes(weights) // LANES
             return Bytes(
                 weights.data.unsafe_value().unsafe_offset(stretch.first * size),
                 (stretch.end - stretch.first) * size,

@@ -7,15 +7,21 @@ Packed, the same bytes are read in the order of use (and the same code in
 
 from formats import ALL_FORMATS
 from formats.format import WeightFormat
-from formats.matrix import Matrix, step_bytes, step_columns
+from formats.matrix import PACKED, Matrix, step_bytes, step_columns
+from formats.planes import PLANES, can_split, split_bytes
 from formats.rows import LANES, Packer
 from formats.tile import QUANTISED_TILE_BYTES, TileSink
+from ops.split import share_splitting
 from runtime.threads import TeamPtr
 from runtime.views import BytePtr, round_up
 
 
-def packed_bytes(matrix: Matrix) -> Int:
-    """Bytes of a matrix when it is packed; 0 if it cannot be."""
+def packed_bytes(matrix: Matrix, layout: Int32 = PACKED) -> Int:
+    """Bytes of a matrix in a layout that is not a file's; 0 if it cannot be."""
+    if layout == PLANES:
+        return split_bytes(matrix) if can_split(matrix) else 0
+    if layout != PACKED:
+        return 0
     comptime for i in range(ALL_FORMATS.length):
         comptime F = ALL_FORMATS[i]
         if matrix.format == F.ID:
@@ -51,6 +57,9 @@ def share_packing(
 
     Threads take groups of 16 rows, which `first` is a multiple of.
     """
+    if packed.layout == PLANES:
+        share_splitting(team, matrix, packed, first, end)
+        return
     comptime for i in range(ALL_FORMATS.length):
         comptime F = ALL_FORMATS[i]
         if matrix.format == F.ID:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from blocks import random_matrix
 
-from mogemma._native import Cancel, Engine, SequenceRun
+from mogemma._native import BestLogits, Cancel, Engine, SequenceRun, Wanted, top_k
 from mogemma.checkpoint import TensorType
 
 if TYPE_CHECKING:
@@ -44,11 +44,13 @@ def packed(
     matrix: Mapping[str, Any],
     slices: Iterable[tuple[int, int]] | None = None,
     *,
+    layout: str = "MOGEMMA_PACKED",
     allocate: Callable[[int], NDArray[np.uint8]] | None = None,
 ) -> dict[str, Any]:
     """A matrix in the order in which the kernels read it.
 
     Args:
+        layout: The header's name of it.
         slices: First row and number of rows of each call; default: all in one.
         allocate: Makes the memory, on a 64-byte boundary.
     """
@@ -56,12 +58,13 @@ def packed(
     stored: Any = ffi.new("mogemma_matrix *", {x: matrix[x] for x in ("n_rows", "n_columns", "format")})
     data = ffi.from_buffer(matrix["data"])
     stored.data = data
-    n_bytes = lib.mogemma_packed_bytes(stored)
+    to = getattr(lib, layout)
+    n_bytes = lib.mogemma_packed_bytes(stored, to)
     assert n_bytes > 0
     memory = (allocate or aligned)(n_bytes)
     for first, n_rows in slices or [(0, matrix["n_rows"])]:
-        assert lib.mogemma_pack(engine._engine, stored, first, n_rows, ffi.from_buffer(memory)) == 0
-    return {**matrix, "data": memory, "layout": lib.MOGEMMA_PACKED}
+        assert lib.mogemma_pack(engine._engine, stored, to, first, n_rows, ffi.from_buffer(memory)) == 0
+    return {**matrix, "data": memory, "layout": to}
 
 
 def aligned(n_bytes: int) -> NDArray[np.uint8]:
@@ -156,6 +159,13 @@ def logits_of(engine: Engine, *runs: SequenceRun, cancel: Cancel | None = None) 
     result = np.full((sum(run.n_outputs for run in runs), engine.vocab_size), 7, np.float32)
     engine.forward(runs, logits=result, cancel=cancel)
     return result
+
+
+def best_of(logits: Floats, wanted: Wanted) -> BestLogits:
+    """What is wanted of all the logits of a token [vocab_size]."""
+    others = logits[: wanted.vocab_size].copy()
+    others[wanted.also] = -np.inf
+    return BestLogits(*top_k(others, wanted.k), wanted.also, logits[wanted.also], len(logits))
 
 
 def alone(engine: Engine, tokens: Any) -> Floats:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from models import best_of
 
-from mogemma._native import Cancel
+from mogemma._native import BestLogits, Cancel, Wanted
 from mogemma.checkpoint import open_checkpoint
 from mogemma.completion import Completion, Timings
 from mogemma.config import SamplingConfig, resolve_sampling
@@ -85,6 +86,21 @@ class ToySession:
     def decode(self, token_id: int, *, cancel: Cancel | None = None) -> NDArray[np.float32]:
         self.before_decode()
         return self._append("decode", [token_id], cancel)
+
+    def best(
+        self,
+        token_ids: Sequence[int],
+        wanted: Wanted,
+        *,
+        cancel: Cancel | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> BestLogits:
+        """What the real session says of the same logits."""
+        if len(token_ids) == 1 and self._n_prompt:
+            logits = self.decode(token_ids[0], cancel=cancel)
+        else:
+            logits = self.prefill(token_ids, cancel=cancel, on_progress=on_progress)
+        return best_of(logits, wanted)
 
     def _append(self, call: str, token_ids: Sequence[int], cancel: Cancel | None) -> NDArray[np.float32]:
         if cancel is not None and cancel.is_set():

@@ -26,7 +26,7 @@ def test_it_says_what_the_model_is() -> None:
     assert info.n_parameters == sum(int(np.prod(shape)) for _, shape, _ in tensors.values())
     assert (info.context, info.max_context) == (256, 256)
     assert (info.generates, info.dense_heads, info.embedding_dim) == (True, 0, 40)
-    assert (info.arithmetic, info.cache_format, info.threads) == ("int8", "bf16", 2)
+    assert (info.arithmetic, info.cache_format, info.threads) == ("int8", "f16", 2)
     assert info.level == list(runnable_levels())[-1]
     assert info.path == str(GEMMA)
 

@@ -300,8 +300,9 @@ def test_rows_that_cannot_be_packed_are_refused(engines: Engines, first: int, n_
     matrix = random_matrix(TensorType.Q8_0, 40, 64)
     data = ffi.from_buffer(matrix["data"])
     native = ffi.new("mogemma_matrix *", {"data": data, "n_rows": 40, "n_columns": 64, "format": 8})
-    memory = ffi.new("char[]", lib.mogemma_packed_bytes(native))
-    assert engine.kernel.status_name(lib.mogemma_pack(engine._engine, native, first, n_rows, memory)) == status
+    memory = ffi.new("char[]", lib.mogemma_packed_bytes(native, lib.MOGEMMA_PACKED))
+    done = lib.mogemma_pack(engine._engine, native, lib.MOGEMMA_PACKED, first, n_rows, memory)
+    assert engine.kernel.status_name(done) == status
 
 
 @pytest.mark.parametrize(("n_columns", "kind", "n_bytes"), [(40, TensorType.F32, 0), (33, TensorType.BF16, 0)])
@@ -311,7 +312,8 @@ def test_rows_of_floats_that_are_no_whole_tiles_stay_as_they_are(
     kernel = load_kernel(level)
     data = kernel.ffi.new("char[]", 4 * n_columns)
     fields = {"data": data, "n_rows": 1, "n_columns": n_columns, "format": int(kind)}
-    assert kernel.lib.mogemma_packed_bytes(kernel.ffi.new("mogemma_matrix *", fields)) == n_bytes
+    matrix = kernel.ffi.new("mogemma_matrix *", fields)
+    assert kernel.lib.mogemma_packed_bytes(matrix, kernel.lib.MOGEMMA_PACKED) == n_bytes
 
 
 def test_a_row_of_a_packed_matrix_is_not_looked_up(engines: Engines, level: str) -> None:

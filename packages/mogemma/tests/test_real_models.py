@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from models import best_of
 
+from mogemma._native import Wanted
 from mogemma.checkpoint import open_checkpoint
 from mogemma.embed import Embedder
+from mogemma.model import SyncGemmaModel
+from mogemma.sampling import Sampler
 from mogemma.session import Runner, Session
 
 if TYPE_CHECKING:
@@ -149,6 +153,52 @@ def test_a_real_model_decodes_what_it_prefills_to_the_bit(fast: Runner, gemma_go
         assert np.array_equal(other.decode(token), row)
     session.close()
     other.close()
+
+
+def test_a_real_head_read_in_part_gives_the_best_of_all_logits(
+    fast: Runner, gemma_golden: dict[str, NDArray[Any]]
+) -> None:
+    """The same ids and bits, and for most tokens from few of its 262,144 rows."""
+    n_finished: dict[int, list[int]] = {1: [], 64: []}
+    also = np.array([2, 107, 1000, 262143], np.int32)
+    for prompt in ("english", "code", "japanese", "ppl"):
+        ids = gemma_golden[f"{prompt}_input_ids"].tolist()[:64]
+        whole, part = Session(fast), Session(fast)
+        for token in ids:
+            logits = whole.decode(token)
+            for k, counts in n_finished.items():
+                wanted = Wanted(k, fast.spec.vocab_size, also)
+                best, expected = part.best([token], wanted), best_of(logits, wanted)
+                assert np.array_equal(best.ids, expected.ids)
+                assert np.array_equal(best.values, expected.values)
+                assert np.array_equal(best.also_values, expected.also_values)
+                counts.append(best.n_finished)
+                part.rewind(part.position - 1)
+            part.prefill([token])
+        whole.close()
+        part.close()
+    assert len(n_finished[1]) >= 100
+    assert np.median(n_finished[1]) < 262144 / 64
+    assert np.median(n_finished[64]) < 262144 / 8
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {"seed": 1},
+        {"temperature": 0.0, "repetition_penalty": 1.3, "logit_bias": {236743: -5.0, 506: 2.0, 7: -np.inf}},
+        {"seed": 2, "top_k": 512, "frequency_penalty": 0.5, "presence_penalty": 0.2, "temperature": 1.5},
+    ],
+)
+def test_a_text_is_the_same_from_the_best_logits_and_from_all(
+    gemma_270m_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SyncGemmaModel(gemma_270m_path, context=512) as model:
+        texts = [model.complete("The sea", max_tokens=40, stop_ids=[], **options).token_ids]
+        monkeypatch.setattr(Sampler, "wanted", lambda sampler: None)
+        texts.append(model.complete("The sea", max_tokens=40, stop_ids=[], **options).token_ids)
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize(

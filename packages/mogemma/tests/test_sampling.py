@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from models import best_of
 
 from mogemma.config import SamplingConfig, resolve_sampling
 from mogemma.errors import ConfigError, ModelFormatError
@@ -258,6 +259,57 @@ class TestRules:
         counts = dict(zip(history.ids.tolist(), history.counts.tolist(), strict=True))
         assert len(counts) == 66
         assert {i: n for i, n in counts.items() if n} == {5: 2, 3: 1, 2000: 1}
+
+
+class TestWanted:
+    @given(
+        prompt=st.lists(st.integers(0, 199), max_size=30),
+        options=st.fixed_dictionaries(
+            {
+                "temperature": st.sampled_from([0.0, 0.7, 3.0]),
+                "top_k": st.sampled_from([1, 2, 40]),
+                "top_p": st.sampled_from([0.5, 1.0]),
+                "repetition_penalty": st.sampled_from([0.5, 1.0, 1.3]),
+                "frequency_penalty": st.sampled_from([0.0, 0.3, -0.5]),
+                "logit_bias": st.dictionaries(
+                    st.integers(0, 199), st.one_of(st.integers(-5, 5).map(float), st.just(-math.inf)), max_size=5
+                ),
+            }
+        ),
+    )
+    def test_what_is_wanted_of_the_logits_leads_to_the_token_that_all_lead_to(
+        self, prompt: list[int], options: dict[str, Any]
+    ) -> None:
+        """Though rules move tokens into the greatest and out of them; there are many ties, and rows past the vocabulary."""
+        samplers = [make_sampler(200, **options) for _ in range(2)]
+        for sampler in samplers:
+            sampler.read(prompt)
+        for step in range(20):
+            logits = noise(210, step).round()
+            wanted = samplers[1].wanted()
+            assert wanted is not None
+            assert samplers[1].choose(best_of(logits, wanted)) == samplers[0].choose(logits.copy())
+
+    @pytest.mark.parametrize("options", [{"top_k": 0}, {"top_k": 513}, {"top_k": 990, "logit_bias": {1: 1.0}}])
+    def test_all_logits_are_wanted_where_few_are_not_enough_or_few_are_many(self, options: dict[str, Any]) -> None:
+        assert make_sampler(1000, **options).wanted() is None
+
+    def test_all_logits_are_wanted_where_rules_know_of_most_tokens(self) -> None:
+        sampler = make_sampler(10_000, repetition_penalty=1.1)
+        sampler.read(range(2048))
+        assert sampler.wanted() is not None
+        sampler.read([2048])
+        assert sampler.wanted() is None
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    def test_a_known_token_whose_logit_is_not_finite_is_an_error(self, bad: float) -> None:
+        sampler = make_sampler(100, logit_bias={3: 1.0})
+        wanted = sampler.wanted()
+        assert wanted is not None
+        best = best_of(noise(100), wanted)
+        best.also_values[0] = bad
+        with pytest.raises(ModelFormatError, match="damaged"):
+            sampler.choose(best)
 
 
 class TestLogits:

@@ -14,9 +14,10 @@ import mmap
 import os
 import re
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,7 +44,10 @@ LEVEL_VARIABLE = "MOGEMMA_CPU_LEVEL"
 _PACK_SLICE = 8 << 20
 """Bytes of weights that are packed before their stored pages are given back."""
 
-STRUCTS = ("matrix", "rope", "layer", "model", "options", "sequence", "batch")
+_LEAST_VOCABULARY = 16_384
+"""A smaller head is read as a whole: there is little to save, and steps of their own to choose what is read."""
+
+STRUCTS = ("matrix", "rope", "layer", "model", "options", "sequence", "candidates", "batch")
 """In the order in which mogemma_struct_bytes counts them."""
 
 
@@ -182,6 +186,50 @@ class SequenceRun:
     n_outputs: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of the logits of one token, where not all are.
+
+    Attributes:
+        k: How many of the greatest, not counting `also`.
+        vocab_size: Tokens from here on are left out.
+        also: Distinct tokens whose logits are wanted in any case, int32 [n]; k and these are at most `vocab_size`.
+    """
+
+    k: int
+    vocab_size: int
+    also: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class BestLogits:
+    """The k greatest logits of one token, the very numbers that are among all of them.
+
+    Attributes:
+        ids: Greatest first, equal ones by lower id, int32 [k].
+        values: Their logits, float32 [k].
+        also: Tokens that were asked for, and are not among those, int32 [n].
+        also_values: Their logits, float32 [n].
+        n_finished: Rows of the head that were read as a whole to be certain.
+    """
+
+    ids: NDArray[np.int32]
+    values: NDArray[np.float32]
+    also: NDArray[np.int32]
+    also_values: NDArray[np.float32]
+    n_finished: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """What one of an engine's matrices becomes: its format, layout and size then."""
+
+    index: int
+    format: int
+    layout: int
+    n_bytes: int
+
+
 class _Structs:
     """Fills the header's structs from plain mappings, and keeps what they point to alive."""
 
@@ -282,6 +330,9 @@ class Engine:
             self._refuse(-n_bytes, layer[0])
         self.cache_bytes: int = lib.mogemma_cache_bytes(self._model, self._options)
         self._lock = threading.RLock()
+        self._to_pack: tuple[Callable[[], None], bool] | None = None
+        self._packer: threading.Thread | None = None
+        self.in_memory_bytes = 0
         self._memory = Memory(self.kernel, n_bytes, "the scratch memory of a call")
         self._engine = ffi.cast("mogemma_engine *", self._memory.pointer)
         if lib.mogemma_engine_open(self._model, self._options, self._engine):
@@ -320,32 +371,66 @@ class Engine:
 
     def packed_bytes(self, *, floats_as: str | None = None, with_head: bool = True) -> int:
         """Bytes that `pack` would take."""
-        return sum(size for _, _, size in self._packings(floats_as, with_head=with_head))
+        return sum(packing.n_bytes for packing in self._packings(floats_as, with_head=with_head))
 
-    def pack(self, on_slice: Callable[[], None], *, floats_as: str | None = None, with_head: bool = True) -> int:
+    def pack(
+        self,
+        on_slice: Callable[[], None],
+        *,
+        floats_as: str | None = None,
+        with_head: bool = True,
+        rest_seconds: float = 0,
+    ) -> None:
         """Pack the model's matrices, all but the token embeddings: they are then read in the order of use.
+
+        A large head of Q8_0 goes into planes: `best` then reads little more than one of them (docs/certified-head.md).
 
         Args:
             on_slice: Called after every few megabytes, whose stored bytes are no longer read.
             floats_as: The header's name of a format that float weights are brought to, where their rows allow it. Those of
                 dense heads become bfloat16: there int8 would add as much error to a vector as all layers do together.
             with_head: Pack the head too, which only logits need.
-
-        Returns:
-            Bytes that the packed matrices take.
+            rest_seconds: Leave the engine to other callers for so long after every slice.
         """
         packings = self._packings(floats_as, with_head=with_head)
-        n_bytes = sum(size for _, _, size in packings)
         if not packings:
-            return 0
-        packed = Memory(self.kernel, n_bytes, "the packed weights", huge_pages=True)
-        self._memory.keep(packed)
+            return
+        packed = Memory(
+            self.kernel, sum(packing.n_bytes for packing in packings), "the packed weights", huge_pages=True
+        )
+        with self._use():
+            self._memory.keep(packed)
         start = 0
-        for index, kind, size in packings:
-            self._pack(self._matrices[index], kind, packed.pointer + start, size, on_slice)
-            self._matrix_bytes[index] = size
-            start += size
-        return n_bytes
+        for packing in packings:
+            self._pack(packing, packed.pointer + start, on_slice, rest_seconds)
+            start += packing.n_bytes
+
+    def pack_after_first_use(self, on_slice: Callable[[], None], *, with_head: bool = True) -> None:
+        """Pack in the background once a first call has its results, which packing would only delay.
+
+        Calls go on meanwhile, between slices, and give the same bits before and after. For weights that keep their format.
+        """
+        self._to_pack = on_slice, with_head
+
+    def finish_packing(self) -> None:
+        """Pack now what `pack_after_first_use` has left for later, and wait until it is done."""
+        self._start_packing()
+        if self._packer is not None:
+            self._packer.join()
+
+    def _start_packing(self) -> None:
+        with self._lock:
+            to_pack, self._to_pack = self._to_pack, None
+            if to_pack is not None:
+                self._packer = threading.Thread(
+                    target=self._pack_slowly, args=to_pack, name="mogemma-pack", daemon=True
+                )
+                self._packer.start()
+
+    def _pack_slowly(self, on_slice: Callable[[], None], with_head: bool) -> None:
+        # Without the memory, or once the model is closed, weights stay as they are stored.
+        with suppress(OutOfMemoryError, ModelClosedError):
+            self.pack(on_slice, with_head=with_head, rest_seconds=0.001)
 
     @property
     def layer_bytes(self) -> int:
@@ -357,39 +442,50 @@ class Engine:
         """Bytes of the matrix that gives the logits, as it is read now."""
         return self._matrix_bytes[-1]
 
-    def _packings(self, floats_as: str | None, *, with_head: bool) -> list[tuple[int, int, int]]:
-        """Which of `_matrices` can be packed, the format that each will have, and its bytes then."""
+    def _packings(self, floats_as: str | None, *, with_head: bool) -> list[_Packing]:
+        """What `_matrices` become where they can be packed; the head is the last of them."""
         lib = self.kernel.lib
         found = []
         for index, matrix in enumerate(self._matrices if with_head else self._matrices[:-1]):
-            kind = matrix.format
+            kind, layout, n_bytes = matrix.format, lib.MOGEMMA_PACKED, 0
             if floats_as is not None:
                 is_dense = 0 < len(self._matrices) - 1 - index <= self._model.n_dense
-                kind = lib.MOGEMMA_BF16 if is_dense else getattr(lib, floats_as)
-            size = 0 if kind == matrix.format else lib.mogemma_quantized_bytes(matrix, kind)
-            if size <= 0:
-                kind, size = matrix.format, lib.mogemma_packed_bytes(matrix)
-            if size > 0:
-                found.append((index, kind, size))
+                wanted = lib.MOGEMMA_BF16 if is_dense else getattr(lib, floats_as)
+                n_bytes = 0 if wanted == kind else lib.mogemma_quantized_bytes(matrix, wanted)
+                kind = wanted if n_bytes > 0 else kind
+            if n_bytes <= 0:
+                is_head = index == len(self._matrices) - 1
+                layout = lib.MOGEMMA_PLANES if is_head and self._certifies() else layout
+                n_bytes = lib.mogemma_packed_bytes(matrix, layout)
+            if n_bytes > 0:
+                found.append(_Packing(index, kind, layout, n_bytes))
         return found
 
-    def _pack(self, matrix: Any, kind: int, memory: Any, size: int, on_slice: Callable[[], None]) -> None:
+    def _certifies(self) -> bool:
+        """Whether it pays to keep the head in planes."""
+        lib, head = self.kernel.lib, self._matrices[-1]
+        is_large = self.vocab_size >= _LEAST_VOCABULARY and self._options.arithmetic != lib.MOGEMMA_FLOAT32
+        return bool(is_large and lib.mogemma_packed_bytes(head, lib.MOGEMMA_PLANES) > 0)
+
+    def _pack(self, packing: _Packing, memory: Any, on_slice: Callable[[], None], rest_seconds: float) -> None:
         """Pack one matrix, some rows at a time, so that little of it is ever in memory twice."""
-        lib = self.kernel.lib
-        n_rows = max(_PACK_SLICE * matrix.n_rows // size // 16, 1) * 16
+        lib, matrix = self.kernel.lib, self._matrices[packing.index]
+        n_rows = max(_PACK_SLICE * matrix.n_rows // packing.n_bytes // 16, 1) * 16
         for first in range(0, matrix.n_rows, n_rows):
             n = min(n_rows, matrix.n_rows - first)
             with self._use():
-                if kind == matrix.format:
-                    status = lib.mogemma_pack(self._engine, matrix, first, n, memory)
+                if packing.format == matrix.format:
+                    status = lib.mogemma_pack(self._engine, matrix, packing.layout, first, n, memory)
                 else:
-                    status = lib.mogemma_quantize(self._engine, matrix, kind, first, n, memory)
-            if status:
-                self._raise(status)
-            on_slice()
-        matrix.data = memory
-        matrix.format = kind
-        matrix.layout = lib.MOGEMMA_PACKED
+                    status = lib.mogemma_quantize(self._engine, matrix, packing.format, first, n, memory)
+                if status:
+                    self._raise(status)
+                on_slice()
+            time.sleep(rest_seconds)
+        with self._use():
+            matrix.data, matrix.format, matrix.layout = memory, packing.format, packing.layout
+            self._matrix_bytes[packing.index] = packing.n_bytes
+            self.in_memory_bytes += packing.n_bytes
 
     @property
     def n_bytes(self) -> int:
@@ -423,6 +519,41 @@ class Engine:
             ModelFormatError: An embedding is not finite: the weights are damaged.
             ModelClosedError: The engine was closed, or belongs to the parent of this process.
         """
+        batch, ids = self._batch(runs, cancel)
+        n_outputs, n_tokens = sum(run.n_outputs for run in runs), sum(len(run.token_ids) for run in runs)
+        arrays = [
+            self._place(batch, "logits", logits, (n_outputs, self.vocab_size)),
+            self._place(batch, "hidden", hidden, (n_tokens, self.hidden_dim)),
+            self._place(batch, "embeddings", embeddings, (len(runs), self.embedding_dim)),
+        ]
+        self._forward(batch)
+        del arrays, ids
+
+    def best(self, run: SequenceRun, wanted: Wanted, *, cancel: Cancel | None = None) -> BestLogits:
+        """Run a sequence with one output through the model, for its best logits.
+
+        Raises:
+            CancelledError: As in `forward`.
+            ModelFormatError: A logit is not finite: the weights are damaged.
+            ModelClosedError: As in `forward`.
+        """
+        batch, ids = self._batch([run], cancel)
+        found = np.empty(wanted.k, np.int32), np.empty(wanted.k, np.float32)
+        also_values = np.empty(len(wanted.also), np.float32)
+        ffi = self.kernel.ffi
+        candidates: Any = ffi.new("mogemma_candidates *")
+        candidates.k, candidates.vocab_size, candidates.n_also = wanted.k, wanted.vocab_size, len(wanted.also)
+        candidates.ids = ffi.from_buffer("int32_t[]", found[0], require_writable=True)
+        candidates.logits = ffi.from_buffer("float[]", found[1], require_writable=True)
+        candidates.also = ffi.from_buffer("int32_t[]", wanted.also)
+        candidates.also_logits = ffi.from_buffer("float[]", also_values, require_writable=True)
+        batch.candidates = candidates
+        self._forward(batch)
+        del ids
+        return BestLogits(*found, wanted.also, also_values, candidates.n_finished)
+
+    def _batch(self, runs: Sequence[SequenceRun], cancel: Cancel | None) -> tuple[Any, list[object]]:
+        """A batch, and what has to be kept while it is in use."""
         ffi = self.kernel.ffi
         ids = [ffi.from_buffer("int32_t[]", run.token_ids) for run in runs]
         sequences = ffi.new("mogemma_sequence[]", len(runs))
@@ -436,19 +567,17 @@ class Engine:
         batch: Any = ffi.new("mogemma_batch *")
         batch.sequences = sequences
         batch.n_sequences = len(runs)
-        n_outputs, n_tokens = sum(run.n_outputs for run in runs), sum(len(run.token_ids) for run in runs)
-        arrays = [
-            self._place(batch, "logits", logits, (n_outputs, self.vocab_size)),
-            self._place(batch, "hidden", hidden, (n_tokens, self.hidden_dim)),
-            self._place(batch, "embeddings", embeddings, (len(runs), self.embedding_dim)),
-        ]
         if cancel is not None:
             batch.cancel = cancel.flag
+        return batch, [*ids, sequences]
+
+    def _forward(self, batch: Any) -> None:
         with self._use():
             status = self.kernel.lib.mogemma_forward(self._engine, batch)
-        del arrays
         if status:
             self._raise(status)
+        if self._to_pack is not None:
+            self._start_packing()
 
     def _place(self, batch: Any, field: str, array: NDArray[np.float32] | None, shape: tuple[int, int]) -> object:
         if array is None:

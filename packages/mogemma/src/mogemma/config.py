@@ -116,7 +116,7 @@ class GenerationConfig(SamplingConfig):
             exact to rounding; "bfloat16" is as "int8", but float weights are rounded to bfloat16, and so is what meets them.
         quantize: Bring float weights to this format while they are loaded: "q8_0", which int8 arithmetic is for, or "bf16".
             Unset: they stay what they are. Weights that are quantised in the file do so anyway.
-        cache: Number format of the KV cache. Unset: "bf16", which is fastest, or "f16" where arithmetic is "float32".
+        cache: Number format of the KV cache. Unset: "bf16", the fastest, or "f16" where the layers' products are in float32.
     """
 
     model: str | Path = field(metadata=checked(model_name))

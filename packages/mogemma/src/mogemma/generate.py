@@ -1,6 +1,6 @@
 """The loop: prefill once, then choose and decode token by token until a stop.
 
-    prompt ids ── prefill ──> logits ── Sampler ──> token ── TextStream ──> Step
+    prompt ids ── prefill ──> logits ── Sampler ──> token ── TextStream ──> Step       (the best logits, or all of them)
                                 ^                     |
                                 └────── decode ───────┘   not after the last: nobody would read those logits
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
+from ._native import BestLogits
 from .completion import Completion, FinishReason, Timings, TokenLogprob, Usage
 from .errors import CancelledError, ConfigError, ContextFullError
 from .sampling import Sampler, log_probabilities
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ._native import Cancel
+    from ._native import Cancel, Wanted
     from .config import Sampling
     from .tokenizer import Tokenizer
 
@@ -45,6 +46,15 @@ class Session(Protocol):
     ) -> NDArray[np.float32]: ...
 
     def decode(self, token_id: int, *, cancel: Cancel | None = None) -> NDArray[np.float32]: ...
+
+    def best(
+        self,
+        token_ids: Sequence[int],
+        wanted: Wanted,
+        *,
+        cancel: Cancel | None = None,
+        on_progress: Progress | None = None,
+    ) -> BestLogits: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +162,13 @@ class Generation(Iterator[Step]):
     def _first(self) -> tuple[Step, FinishReason | None]:
         started = perf_counter()
         missing = self._prompt_ids[self._n_cached :]
-        logits = self._session.prefill(missing, cancel=self._cancel, on_progress=self._on_progress)
-        prefilled = perf_counter()
         self._sampler.read(self._prompt_ids)
+        logits: NDArray[np.float32] | BestLogits
+        if (wanted := self._wanted()) is None:
+            logits = self._session.prefill(missing, cancel=self._cancel, on_progress=self._on_progress)
+        else:
+            logits = self._session.best(missing, wanted, cancel=self._cancel, on_progress=self._on_progress)
+        prefilled = perf_counter()
         chosen = self._chosen(logits)
         self._timings = Timings(
             prefill_tokens=len(missing),
@@ -165,7 +179,12 @@ class Generation(Iterator[Step]):
 
     def _following(self) -> tuple[Step, FinishReason | None]:
         started = perf_counter()
-        chosen = self._chosen(self._session.decode(self.token_ids[-1], cancel=self._cancel))
+        logits: NDArray[np.float32] | BestLogits
+        if (wanted := self._wanted()) is None:
+            logits = self._session.decode(self.token_ids[-1], cancel=self._cancel)
+        else:
+            logits = self._session.best(self.token_ids[-1:], wanted, cancel=self._cancel)
+        chosen = self._chosen(logits)
         self._timings = replace(
             self._timings,
             decode_tokens=self._timings.decode_tokens + 1,
@@ -173,9 +192,14 @@ class Generation(Iterator[Step]):
         )
         return chosen
 
-    def _chosen(self, logits: NDArray[np.float32]) -> tuple[Step, FinishReason | None]:
+    def _wanted(self) -> Wanted | None:
+        """Which logits are enough; None: all, which log-probabilities are made of."""
+        return self._sampler.wanted() if self._sampling.logprobs is None else None
+
+    def _chosen(self, logits: NDArray[np.float32] | BestLogits) -> tuple[Step, FinishReason | None]:
         """The step that these logits lead to, and why it is the last, if it is."""
-        own = None if self._sampling.logprobs is None else logits.copy()  # before the sampler changes them
+        # Before the sampler changes them.
+        own = None if self._sampling.logprobs is None or isinstance(logits, BestLogits) else logits.copy()
         token_id = self._sampler.choose(logits)
         if token_id in self._stop_ids:
             return Step(self._stream.finish()), "stop"

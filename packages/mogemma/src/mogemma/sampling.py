@@ -3,6 +3,10 @@
     logits ── LogitBias, RepetitionPenalty, OccurrencePenalty ──> Greedy, or
            ── divided by the temperature, the top_k greatest ──> TopP ──> MinP ──> one, drawn by its weight
 
+Where a method needs the top_k greatest only, `Sampler.wanted` says so: those, and the logits of the tokens that rules know
+of, lead to the same token as all logits do. No rule moves any other token, so the top_k greatest after the rules are among
+the tokens that rules know of and the top_k greatest of the others.
+
 This is the order of Hugging Face transformers, which Gemma's recommended numbers were made with: `top_p` and `min_p` look
 at the distribution at the temperature, and `top_p` at the share among the tokens that `top_k` has left.
 """
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ._native import top_k
+from ._native import BestLogits, Wanted, top_k
 from .errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,8 +32,17 @@ if TYPE_CHECKING:
 _MOST_SORTED_IN = 256
 """Up to here the kernel's insertion into a sorted list is faster than numpy's partition."""
 
+_MOST_WANTED = 512
+"""More of the greatest logits than these are taken from all of them."""
+
+_MOST_KNOWN = 2048
+"""Where rules know of more tokens than these, all logits are computed too."""
+
 _STEEPEST = 1e200
 """A temperature near 0 multiplies differences of logits by no more than this, which keeps them finite."""
+
+
+_NO_IDS = np.empty(0, np.int32)
 
 
 class History:
@@ -165,17 +178,28 @@ class MinP:
 
 
 class Method(Protocol):
-    """Picks one of the tokens."""
+    """Picks one of the tokens; the `k` greatest logits are enough for that, unless k is 0."""
+
+    @property
+    def k(self) -> int: ...
 
     def choose(self, logits: NDArray[np.float32], random: Random) -> int: ...
+
+    def choose_among(self, ids: NDArray[np.int32], values: NDArray[np.float32], random: Random) -> int:
+        """The same, given the k greatest, greatest first."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Greedy:
     """The likeliest token, the lowest id among equals: temperature 0."""
 
-    def choose(self, logits: NDArray[np.float32], random: Random) -> int:  # noqa: ARG002  the protocol's signature
-        ids, values = top_k(logits, 1)
+    k: int = 1
+
+    def choose(self, logits: NDArray[np.float32], random: Random) -> int:
+        return self.choose_among(*top_k(logits, 1), random)
+
+    def choose_among(self, ids: NDArray[np.int32], values: NDArray[np.float32], random: Random) -> int:  # noqa: ARG002  the protocol's signature
         _check_any_left(values[0])
         return int(ids[0])
 
@@ -189,7 +213,12 @@ class Draw:
     filters: tuple[Filter, ...] = ()
 
     def choose(self, logits: NDArray[np.float32], random: Random) -> int:
-        candidates = self.candidates(logits)
+        return self._drawn(self.candidates(logits), random)
+
+    def choose_among(self, ids: NDArray[np.int32], values: NDArray[np.float32], random: Random) -> int:
+        return self._drawn(self._weighted(ids, values, values[0]), random)
+
+    def _drawn(self, candidates: Candidates, random: Random) -> int:
         for each in self.filters:
             candidates = each.keep(candidates)
         return candidates.draw(random)
@@ -198,10 +227,10 @@ class Draw:
         """Before the filters: the k greatest, greatest first; or all, by their ids."""
         if 0 < self.k < len(logits):
             ids, values = greatest(logits, self.k)
-            best = values[0]
-        else:
-            ids, values = np.arange(len(logits), dtype=np.int32), logits
-            best = top_k(logits, 1)[1][0]
+            return self._weighted(ids, values, values[0])
+        return self._weighted(np.arange(len(logits), dtype=np.int32), logits, top_k(logits, 1)[1][0])
+
+    def _weighted(self, ids: NDArray[np.int32], values: NDArray[np.float32], best: np.float32) -> Candidates:
         _check_any_left(best)
         weights = values.astype(np.float64)
         weights -= float(best)
@@ -246,22 +275,54 @@ class Sampler:
         if self._rules:
             self._history.read(token_id for token_id in prompt_ids if token_id < self._vocab_size)
 
-    def choose(self, logits: NDArray[np.float32]) -> int:
+    def wanted(self) -> Wanted | None:
+        """What of the next logits is enough to choose by; None: all of them."""
+        also = self._known_ids()
+        k = self._method.k
+        if not 0 < k <= _MOST_WANTED or len(also) > _MOST_KNOWN or k + len(also) > self._vocab_size:
+            return None
+        return Wanted(k, self._vocab_size, also)
+
+    def choose(self, logits: NDArray[np.float32] | BestLogits) -> int:
         """The next token.
 
         Args:
-            logits: [at least vocab_size]; overwritten.
+            logits: [at least vocab_size], overwritten; or what `wanted` said.
 
         Raises:
             ModelFormatError: A logit is not finite.
         """
-        logits = logits[: self._vocab_size]
-        for rule in self._rules:
-            rule.apply(logits, self._history)
-        token_id = self._method.choose(logits, self._random)
+        if isinstance(logits, BestLogits):
+            token_id = self._method.choose_among(*self._ruled(logits), self._random)
+        else:
+            logits = logits[: self._vocab_size]
+            for rule in self._rules:
+                rule.apply(logits, self._history)
+            token_id = self._method.choose(logits, self._random)
         if self._rules:
             self._history.add(token_id)
         return token_id
+
+    def _known_ids(self) -> NDArray[np.int32]:
+        """The tokens that rules may change, in order."""
+        if not self._rules:
+            return _NO_IDS
+        ids = [self._history.ids, *(rule.ids for rule in self._rules if isinstance(rule, LogitBias))]
+        return np.unique(np.concatenate(ids)).astype(np.int32)
+
+    def _ruled(self, best: BestLogits) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The k greatest once rules have changed those that they know of."""
+        if not len(best.also):
+            return best.ids, best.values
+        logits = np.empty(self._vocab_size, np.float32)  # of which only a few pages are touched
+        logits[best.also] = best.also_values
+        for rule in self._rules:
+            rule.apply(logits, self._history)
+        ids = np.concatenate([best.ids, best.also])
+        ids.sort()  # equal ones go by lower id
+        logits[best.ids] = best.values
+        places, values = greatest(logits[ids], self._method.k)
+        return ids[places], values
 
 
 def _rules(sampling: Sampling, vocab_size: int) -> list[LogitRule]:

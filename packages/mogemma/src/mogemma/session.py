@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._native import Cancel, Engine, SequenceRun
+from ._native import BestLogits, Cancel, Engine, SequenceRun, Wanted
 from .architectures import read_architecture
 from .cpu import available_cores, available_memory
 from .errors import (
@@ -72,7 +72,7 @@ class Runner:
             arithmetic: "int8" quantises activations against quantised weights; "float32" is exact to rounding; "bfloat16"
                 is as "int8", but multiplies float weights, and the activations that meet them, rounded to bfloat16.
             quantize: Bring float weights to this format now, but those of the token embeddings; quantised ones stay.
-            cache: Format of keys and values; default: "bf16", or "f16" with arithmetic "float32".
+            cache: Format of keys and values; default: "bf16", or "f16" where the layers' products are in float32.
             max_tokens: Most tokens in one forward pass.
             max_outputs: Most rows of logits or embeddings in one pass; default: as many as tokens.
             most_context: The default context is no more than this.
@@ -99,18 +99,30 @@ class Runner:
             "n_context": self.context,
         }
         self.arithmetic: Arithmetic = arithmetic
-        self.cache_format: CacheFormat = cache or ("f16" if arithmetic == "float32" else "bf16")
+        self.quantize: Quantize | None = quantize
+        self.cache_format: CacheFormat = cache or ("bf16" if self._rounds_activations() else "f16")
         self.engine = Engine(
             architecture.struct,
             options,
             choices={"arithmetic": _ARITHMETIC[arithmetic], "cache_format": _CACHE[self.cache_format]},
             level=level,
         )
-        self.quantize: Quantize | None = quantize
-        self.packed_bytes = self._pack(checkpoint.forget, pack, with_head=not embeds)
+        self._pack(checkpoint.forget, pack, with_head=not embeds)
 
-    def _pack(self, on_slice: Callable[[], None], wanted: bool | None, *, with_head: bool) -> int:
+    def _rounds_activations(self) -> bool:
+        """Whether the layers' products are of rounded numbers, so that attention may be of such too."""
+        has_integers = self.quantize == "q8_0" or self.architecture.is_quantised
+        return self.arithmetic == "bfloat16" or (self.arithmetic == "int8" and has_integers)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Weights that are in memory in the order in which they are read, by now."""
+        return self.engine.in_memory_bytes
+
+    def _pack(self, on_slice: Callable[[], None], wanted: bool | None, *, with_head: bool) -> None:
         """Spend memory of the weights' size on faster reading, where that pays.
+
+        Weights that are quantised in the file give the same bits either way: they are packed after the first result.
 
         Their pages in the file are given back meanwhile, but those the system may take back and read again, which it cannot
         do with packed ones: so they have to fit well.
@@ -126,12 +138,13 @@ class Runner:
                         f"quantize={self.quantize!r} would keep {size / 2**20:,.0f} MB of weights in memory, more than "
                         "is free with room to work. Close other programs, or load a file that is quantised already."
                     )
+            elif wanted is None and fits and self.arithmetic == "int8" and self._rounds_activations():
+                self.engine.pack_after_first_use(on_slice, with_head=with_head)
+                return
             elif wanted is None:
-                is_quantised = self.arithmetic == "int8" and self.architecture.is_quantised
-                wanted = fits and (is_quantised or self.arithmetic == "bfloat16")
-            if not wanted and self.quantize is None:
-                return 0
-            return self.engine.pack(on_slice, floats_as=floats_as, with_head=with_head)
+                wanted = fits and self.arithmetic == "bfloat16"
+            if wanted or self.quantize is not None:
+                self.engine.pack(on_slice, floats_as=floats_as, with_head=with_head)
         except BaseException:
             self.engine.close()
             raise
@@ -229,15 +242,42 @@ class Session:
         Raises:
             ContextFullError: They do not fit; nothing was computed.
         """
+        last = self._all_but_the_last_chunk(token_ids, cancel, on_progress)
+        self._append(last, 1, self._logits, cancel)
+        if on_progress is not None:
+            on_progress(len(token_ids), len(token_ids))
+        return self._logits.reshape(-1)
+
+    def best(
+        self,
+        token_ids: Sequence[int],
+        wanted: Wanted,
+        *,
+        cancel: Cancel | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> BestLogits:
+        """The same as `prefill`, or as `decode` of one token, where the greatest logits are enough: most of a large head
+        is then not read.
+        """
+        last = self._all_but_the_last_chunk(token_ids, cancel, on_progress)
+        best = self._runner.engine.best(self._run(last, 1), wanted, cancel=cancel)
+        self.token_ids.extend(last.tolist())
+        if on_progress is not None:
+            on_progress(len(token_ids), len(token_ids))
+        return best
+
+    def _all_but_the_last_chunk(
+        self, token_ids: Sequence[int], cancel: Cancel | None, on_progress: Callable[[int, int], None] | None
+    ) -> NDArray[np.int32]:
+        """Append tokens a chunk at a time, and give the chunk that is left."""
         ids = self._fitting(token_ids)
         chunk = self._runner.engine.max_tokens
-        for first in range(0, len(ids), chunk):
-            part = ids[first : first + chunk]
-            is_last = first + len(part) == len(ids)
-            self._append(part, 1 if is_last else 0, self._logits if is_last else None, cancel)
+        while len(ids) > chunk:
+            self._append(ids[:chunk], 0, None, cancel)
+            ids = ids[chunk:]
             if on_progress is not None:
-                on_progress(first + len(part), len(ids))
-        return self._logits.reshape(-1)
+                on_progress(len(token_ids) - len(ids), len(token_ids))
+        return ids
 
     def decode(self, token_id: int, *, cancel: Cancel | None = None) -> NDArray[np.float32]:
         """Append one token; the same as `prefill` of it alone."""
@@ -314,11 +354,13 @@ class Session:
     def _append(
         self, ids: NDArray[np.int32], n_outputs: int, logits: NDArray[np.float32] | None, cancel: Cancel | None
     ) -> None:
-        run = SequenceRun(ids, self._cache, self.position, n_outputs)
+        self._runner.engine.forward([self._run(ids, n_outputs)], logits=logits, cancel=cancel)
+        self.token_ids.extend(ids.tolist())
+
+    def _run(self, ids: NDArray[np.int32], n_outputs: int) -> SequenceRun:
         # Even a cancelled call may have written its keys over older ones.
         self._highest = max(self._highest, self.position + len(ids))
-        self._runner.engine.forward([run], logits=logits, cancel=cancel)
-        self.token_ids.extend(ids.tolist())
+        return SequenceRun(ids, self._cache, self.position, n_outputs)
 
     def close(self) -> None:
         """Give the cache back."""

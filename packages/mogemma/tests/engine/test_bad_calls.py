@@ -83,7 +83,7 @@ def test_a_sequence_that_sees_both_ways_comes_whole(level: str) -> None:
         ({"n_columns": 65}, "BAD_ARGUMENT"),  # wider than any matrix of the model: its scratch memory is too small
         ({"n_columns": 0}, "BAD_ARGUMENT"),
         ({"data": None}, "BAD_MODEL"),
-        ({"layout": 2}, "BAD_MODEL"),
+        ({"layout": 3}, "BAD_MODEL"),
         ({"format": 8}, "BAD_FORMAT"),
         ({"format": 99}, "BAD_FORMAT"),
     ],

@@ -71,7 +71,7 @@ WHOLE = {  # changes, and the status of each
     "no token embedding": (change("token_embedding.data", None), "BAD_MODEL"),
     "embedding in an unknown format": (change("token_embedding.format", 4), "BAD_FORMAT"),
     "packed token embedding": (change("token_embedding.layout", 1), "BAD_MODEL"),
-    "head in an unknown layout": (change("head.layout", 2), "BAD_MODEL"),
+    "head in an unknown layout": (change("head.layout", 3), "BAD_MODEL"),
     "no head": (change("head", {"n_rows": VOCAB, "n_columns": 24, "format": 0}), "BAD_MODEL"),
 }
 
