@@ -16,12 +16,12 @@ from mogemma import Roofline
 from mogemma_bench.cli import main
 from mogemma_bench.compare.result import work_of
 from mogemma_bench.compare.rival import Sample
-from mogemma_bench.engine import Facts
+from mogemma_bench.engine import Facts, Precision
 
 TINY = Path(__file__).parents[3] / "packages/mogemma/tests/data/tiny/gemma3-text/model.gguf"
 EMBEDDING = TINY.parents[1] / "embeddinggemma"
 SHORT = ("--prompt-tokens", "24", "--max-new-tokens", "6", "--rounds", "2")
-FACTS = Facts("gemma3", "Q8_0", "int8", 64, 1, "some_level", 100_000_000, 75_000_000, 178_000_000)
+FACTS = Facts("gemma3", "Q8_0", Precision("int8"), "int8", 64, 1, "some_level", 100_000_000, 75_000_000, 178_000_000)
 LINE = Roofline(1, "some_level", 40e9, 400e9, 200e9, 100e9)
 
 
@@ -136,7 +136,7 @@ def samples(*seconds: float) -> list[Sample]:
 def test_a_ratio_is_the_median_of_what_was_in_each_round() -> None:
     """Not the ratio of medians: a machine that slows down in the middle slows both."""
     taken = {"mogemma": samples(1, 2, 8), "other": samples(3, 3, 32)}
-    work = work_of("prefill", FACTS, [LINE], taken, dict.fromkeys(taken, "int8"), dict.fromkeys(taken, 0))
+    work = work_of("prefill", dict.fromkeys(taken, FACTS), [LINE], taken, dict.fromkeys(taken, 0))
     ratio = work.ratios["other"]
     assert list(ratio.samples) == [3, 1.5, 4]
     assert [ratio.median, ratio.min, ratio.max] == [3, 1.5, 4], "the ratio of the medians would be 1.5"
@@ -158,7 +158,8 @@ def test_the_limit_is_that_of_the_work_and_of_the_engines_arithmetic(
     limits = [
         replace(LINE, int8_macs_per_s=x, bfloat16_macs_per_s=x / 2, read_bytes_per_s=x / 10) for x in (1e9, 400e9, 9e12)
     ]
-    work = work_of(workload, FACTS, limits, {"mogemma": samples(0.1)}, {"mogemma": arithmetic}, {"mogemma": 0})
+    facts = {"mogemma": replace(FACTS, arithmetic=arithmetic)}
+    work = work_of(workload, facts, limits, {"mogemma": samples(0.1)}, {"mogemma": 0})
     measured = work.engines["mogemma"]
     assert measured.limit_tokens_per_second == (None if limit is None else pytest.approx(limit))
     assert measured.share == (None if limit is None else pytest.approx(1000 / limit))
@@ -166,8 +167,39 @@ def test_the_limit_is_that_of_the_work_and_of_the_engines_arithmetic(
 
 def test_an_arithmetic_that_the_machine_lacks_has_no_limit() -> None:
     limits = [replace(LINE, bfloat16_macs_per_s=None)]
-    work = work_of("embed", FACTS, limits, {"mogemma": samples(1)}, {"mogemma": "bfloat16"}, {"mogemma": 0})
+    facts = {"mogemma": replace(FACTS, arithmetic="bfloat16")}
+    work = work_of("embed", facts, limits, {"mogemma": samples(1)}, {"mogemma": 0})
     assert work.engines["mogemma"].share is None
+
+
+# --- what mogemma computes with
+
+
+@pytest.mark.parametrize(
+    ("arguments", "arithmetic"),
+    [((), "float32"), (("--quantize", "q8_0"), "int8"), (("--arithmetic", "bfloat16"), "bfloat16")],
+)
+def test_mogemma_embeds_with_the_precision_asked_for(arguments: Sequence[str], arithmetic: str) -> None:
+    found = document(compare("--mode", "embedding", "--rounds", "1", *arguments, model=EMBEDDING))
+    assert {work["engines"]["mogemma"]["arithmetic"] for work in found["works"]} == {arithmetic}
+    asked = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    assert found["model"]["arithmetic"] == asked.get("--arithmetic", "int8")
+    assert found["model"]["quantize"] == asked.get("--quantize")
+
+
+def test_what_mogemma_quantises_the_rival_still_reads_as_stored(tmp_path: Path) -> None:
+    """mogemma's precision is its own: a rival's limit is that of the file."""
+    rival = ("--rival", f"llama-bench={llama_bench(tmp_path)}", "--workload", "prefill,decode", "--rounds", "1")
+    plain, quantised = (
+        document(compare(*rival, *more, model=TINY.parent))["works"] for more in ((), ("--quantize", "q8_0"))
+    )
+    for before, after in zip(plain, quantised, strict=True):
+        assert (
+            after["engines"]["llama-bench"]["arithmetic"] == before["engines"]["llama-bench"]["arithmetic"] == "float32"
+        )
+        assert after["engines"]["mogemma"]["arithmetic"] == "int8"
+        limits = [work["engines"]["llama-bench"]["limit_tokens_per_second"] for work in (before, after)]
+        assert limits[0] == limits[1] < after["engines"]["mogemma"]["limit_tokens_per_second"]
 
 
 # --- engines in a Python of their own

@@ -75,7 +75,8 @@ class Worker:
 class PythonRival:
     """An engine file of `rivals/` in an interpreter that has what it imports."""
 
-    def __init__(self, name: str, python: str, engine: Path, setting: Setting) -> None:
+    def __init__(self, name: str, python: str, engine: Path, setting: Setting, **options: str) -> None:
+        """`options` are what only this engine is opened with."""
         self.name = name
         self._start = (name, python, engine)
         self._arguments = {
@@ -83,6 +84,7 @@ class PythonRival:
             "mode": setting.mode,
             "threads": setting.threads,
             "context": setting.context,
+            **options,
         }
         self._worker = Worker(*self._start)
         try:

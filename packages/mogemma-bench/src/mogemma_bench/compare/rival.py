@@ -58,7 +58,7 @@ class Rival(Protocol):
 
     Attributes:
         version: As it calls itself; empty until it has said so.
-        arithmetic: "int8", "bfloat16" or "float32"; None: whatever mogemma uses for the same weights.
+        arithmetic: "int8", "bfloat16" or "float32"; None: whatever mogemma, left to itself, uses for the same weights.
         workloads: What it can do in this setting.
     """
 
