@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from rival_fakes import PACKAGES, executable, llama_bench, python_with
 
 from mogemma import Roofline
 from mogemma_bench.cli import main
+from mogemma_bench.compare.child import stopped_by_signals
 from mogemma_bench.compare.result import work_of
 from mogemma_bench.compare.rival import Sample
 from mogemma_bench.engine import Facts, Precision
@@ -286,6 +290,7 @@ def test_a_program_that_fails_or_does_something_else_is_a_sentence(tmp_path: Pat
         (("--rival-args", "llama-bench=-fa 1"), "--rival-args names llama-bench, and no --rival does"),
         (("--rival", "llama-cpp-python", "--rival-args", "llama-cpp-python=-x"), "takes no further arguments"),
         (("--workload", "prefill,dance"), "--workload dance: with --mode generation there are prefill, decode"),
+        (("--timeout", "0"), "0 is not in the range"),
         (("--threads", "0"), "0 is not in the range"),
         (("--plot", "picture.txt"), "its name must end in .png"),
         (("--plot", "/no/such/folder/a.png"), "there is no folder /no/such/folder"),
@@ -300,6 +305,81 @@ def test_a_rival_that_cannot_do_any_of_the_work_is_refused(tmp_path: Path) -> No
     assert "llama-bench does none of this: embed, query, cold-start." in complaint(result, status=2)
     python = python_with(tmp_path)
     assert "it embeds, and writes no text" in complaint(compare("--rival", f"sentence-transformers={python}"))
+
+
+# --- engines that hang, and a bench that is told to stop
+
+HANG = "import os; open({file!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+"""Says who it is, and then nothing."""
+
+
+def lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def process_in(file: Path) -> int:
+    """What `HANG` has written, once it has."""
+    wait_for(lambda: file.exists() and file.read_text() != "")
+    return int(file.read_text())
+
+
+def test_a_program_that_hangs_is_ended_and_is_a_sentence(tmp_path: Path) -> None:
+    """Also behind a script that starts it: who waits for the script would wait for what it started."""
+    hanging = llama_bench(tmp_path, "hanging", code=HANG.format(file=str(tmp_path / "id")))
+    script = executable(tmp_path / "llama-bench", f'#!/bin/sh\n{hanging} "$@"\nexit $?\n')
+    told = complaint(compare("--rival", f"llama-bench={script}", "--workload", "prefill", "--timeout", "2"))
+    assert "has not ended in 2 s, and was ended" in told
+    assert "-p 24 -n 0" in told
+    wait_for(lambda: not lives(process_in(tmp_path / "id")))
+
+
+def test_a_package_that_hangs_is_ended_and_is_a_sentence(tmp_path: Path) -> None:
+    code = f"{PACKAGES['llama_cpp']}\nimport time\nLlama.eval = lambda *_: time.sleep(600)\n"
+    python = python_with(tmp_path, llama_cpp=code)
+    told = complaint(compare("--rival", f"llama-cpp-python={python}", "--workload", "prefill", "--timeout", "3"))
+    assert "llama-cpp-python has not answered `prefill` in 3 s, and was ended. If it needs longer" in told
+
+
+def test_a_python_that_stops_talking_and_does_not_end_is_a_sentence(tmp_path: Path) -> None:
+    python = executable(tmp_path / "python", "#!/bin/sh\nexec >&-\nsleep 600\n")
+    told = complaint(compare("--rival", f"llama-cpp-python={python}", "--timeout", "2"))
+    assert "llama-cpp-python has not answered `open` in 2 s" in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("rival", ["llama-bench", "llama-cpp-python"])
+def test_a_bench_that_is_told_to_stop_leaves_no_rival_behind(tmp_path: Path, rival: str, number: int) -> None:
+    hang = HANG.format(file=str(tmp_path / "id"))
+    path = (
+        llama_bench(tmp_path, code=hang)
+        if rival == "llama-bench"
+        else python_with(tmp_path, llama_cpp=f"__version__ = '1'\nimport time\n{hang}\n")
+    )
+    command = [sys.executable, "-m", "mogemma_bench.cli", "compare", "--model", str(TINY), *SHORT]
+    with subprocess.Popen([*command, "--rival", f"{rival}={path}"], stderr=subprocess.DEVNULL) as bench:
+        child = process_in(tmp_path / "id")
+        assert lives(child)
+        bench.send_signal(number)
+    assert bench.returncode == (1 if number == signal.SIGINT else 128 + number)
+    assert not lives(child)
+
+
+def test_the_signals_are_again_what_they_were() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit), stopped_by_signals():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # --- the picture

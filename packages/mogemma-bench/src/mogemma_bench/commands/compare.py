@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 import click
 
+from ..compare.child import TIMEOUT_S, stopped_by_signals
 from ..compare.comparison import Plan, measure_comparison
 from ..compare.plot import check_plot, write_plot
 from ..compare.result import COLUMNS
@@ -71,6 +72,14 @@ _TOKENS = {"generation": 512, "embedding": 133}
     metavar="N",
     help="May be given several times. [default: 1]",
 )
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 7 * 24 * 3600),
+    default=TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="The longest that an engine may take to load, or for one piece of work; longer ends the comparison.",
+)
 @precision_options
 @click.option("--json", "as_json", is_flag=True, help="A JSON document on a terminal too; elsewhere it is one anyway.")
 @click.option(
@@ -79,7 +88,7 @@ _TOKENS = {"generation": 512, "embedding": 133}
     metavar="FILE",
     help="Draw speeds and limits into a .png or .svg.",
 )
-def compare(
+def compare(  # noqa: PLR0913, PLR0917  one for each option
     rivals: tuple[str, ...],
     rival_args: tuple[str, ...],
     mode: Literal["generation", "embedding"],
@@ -89,6 +98,7 @@ def compare(
     prompt_tokens: int | None,
     max_new_tokens: int,
     threads: tuple[int, ...],
+    timeout: int,
     precision: Precision,
     as_json: bool,
     plot: Path | None,
@@ -112,8 +122,10 @@ def compare(
             n_tokens=prompt_tokens or _TOKENS[mode],
             n_new_tokens=max_new_tokens,
             precision=precision,
+            timeout_s=timeout,
         )
-        result = measure_comparison(plan, choices, _tell)
+        with stopped_by_signals():
+            result = measure_comparison(plan, choices, _tell)
         if plot is not None:
             write_plot(result, plot)
     except OptionError as error:

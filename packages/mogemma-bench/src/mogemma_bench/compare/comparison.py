@@ -36,6 +36,7 @@ class Plan:
         n_tokens: Of the prompt, or of each of the texts to embed.
         n_new_tokens: That a decode writes.
         precision: Of mogemma; the rivals have their own ways.
+        timeout_s: The longest that an engine may take for one answer.
     """
 
     mode: Literal["generation", "embedding"]
@@ -46,6 +47,7 @@ class Plan:
     n_tokens: int
     n_new_tokens: int
     precision: Precision
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def measure_comparison(plan: Plan, choices: Sequence[Choice], tell: Callable[[st
         tell: Progress, a line at a time.
 
     Raises:
-        BenchError: An engine is missing, fails, or does other work than it was asked for.
+        BenchError: An engine is missing, fails, hangs, or does other work than it was asked for.
     """
     load_before = load_average()
     tell(f"reading {plan.model}")
@@ -94,7 +96,7 @@ class _Part:
 
 
 def _measure(plan: Plan, choices: Sequence[Choice], n_threads: int, tell: Callable[[str], None]) -> _Part:
-    setting = Setting(plan.model, plan.mode, n_threads, plan.n_tokens + plan.n_new_tokens)
+    setting = Setting(plan.model, plan.mode, n_threads, plan.n_tokens + plan.n_new_tokens, plan.timeout_s)
     with _engines(plan, setting, choices, tell) as (ours, engines):
         facts = facts_of(ours.ask("info"))
         as_stored = _facts_as_stored(setting) if choices and plan.precision.keywords() else facts

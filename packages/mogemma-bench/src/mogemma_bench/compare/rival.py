@@ -18,12 +18,14 @@ class Setting:
 
     Attributes:
         context: Tokens that a sequence must have room for.
+        timeout_s: The longest that an engine may take for one answer.
     """
 
     model: Path
     mode: Literal["generation", "embedding"]
     threads: int
     context: int
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
