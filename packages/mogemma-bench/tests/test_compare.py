@@ -17,7 +17,7 @@ from rival_fakes import PACKAGES, executable, llama_bench, python_with
 
 from mogemma import Roofline
 from mogemma_bench.cli import main
-from mogemma_bench.compare.child import stopped_by_signals
+from mogemma_bench.compare.child import start, stopped_by_signals
 from mogemma_bench.compare.result import work_of
 from mogemma_bench.compare.rival import Sample
 from mogemma_bench.engine import Facts, Precision
@@ -373,6 +373,21 @@ def test_a_bench_that_is_told_to_stop_leaves_no_rival_behind(tmp_path: Path, riv
         bench.send_signal(number)
     assert bench.returncode == (1 if number == signal.SIGINT else 128 + number)
     assert not lives(child)
+
+
+def test_a_rival_that_is_just_being_started_is_not_left_behind_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    class Interrupted(subprocess.Popen[str]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(SystemExit), stopped_by_signals():
+        start(["/bin/sleep", "600"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert [child.returncode for child in started] == [-signal.SIGKILL]
 
 
 def test_the_signals_are_again_what_they_were() -> None:

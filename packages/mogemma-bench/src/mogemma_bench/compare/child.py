@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import IO, Any
@@ -16,14 +16,24 @@ TIMEOUT_S = 600
 _STOPS = (signal.SIGTERM, signal.SIGHUP)
 
 
-def start(command: Sequence[str], *, stdin: int, stdout: int | IO[Any], stderr: IO[Any]) -> subprocess.Popen[str]:
+def start(command: Sequence[str], *, stdin: int, stdout: int | IO[Any], stderr: int | IO[Any]) -> subprocess.Popen[str]:
     """Start a program in a session of its own, so that `kill` reaches what it starts in turn.
 
-    The terminal's signals do not: who starts it has to end it, whatever happens.
+    The terminal's signals do not: who starts it has to end it, whatever happens. While it is being started nobody could,
+    so signals wait for that.
     """
-    return subprocess.Popen(  # noqa: S603  a program that the user chose
-        command, stdin=stdin, stdout=stdout, stderr=stderr, text=True, start_new_session=True
-    )
+    child = None
+    try:
+        with _signals_held():
+            child = subprocess.Popen(  # noqa: S603  a program that the user chose
+                command, stdin=stdin, stdout=stdout, stderr=stderr, text=True, start_new_session=True
+            )
+    except BaseException:
+        if child is not None:
+            kill(child)
+            child.wait()
+        raise
+    return child
 
 
 def kill(child: subprocess.Popen[str]) -> None:
@@ -58,7 +68,7 @@ def deadline(child: subprocess.Popen[str], seconds: float) -> Iterator[threading
 def stopped_by_signals() -> Iterator[None]:
     """Leave the block as by an interrupt when the system asks the program to end, so that it ends its children.
 
-    A shell's way of saying which signal it was is the exit status: 128 and the signal's number.
+    The exit status is a shell's way of saying which signal it was: 128 and the signal's number.
     """
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -66,15 +76,32 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(other, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
-    if threading.current_thread() is not threading.main_thread():  # others may not set handlers
+    with _handled(_STOPS, stop):
         yield
-        return
-    before = {number: signal.getsignal(number) for number in _STOPS}
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let a signal wait until the end of the block."""
+    came: list[int] = []
     try:
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:  # `nohup` wants it so
-                signal.signal(number, stop)
+        with _handled((signal.SIGINT, *_STOPS), lambda number, _: came.append(number)):
+            yield
+    finally:
+        if came:
+            signal.raise_signal(came[0])
+
+
+@contextmanager
+def _handled(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle signals in the block, but none that is ignored: `nohup` wants it so."""
+    is_main = threading.current_thread() is threading.main_thread()  # others may not set handlers
+    before = {number: signal.getsignal(number) for number in numbers if is_main}
+    ours = {number: was for number, was in before.items() if was not in {None, signal.SIG_IGN}}
+    try:
+        for number in ours:
+            signal.signal(number, handler)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, was in ours.items():
+            signal.signal(number, was)
