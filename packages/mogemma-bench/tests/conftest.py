@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from mogemma_bench.engine import Facts, Generated
+from mogemma_bench.engine import Facts, Generated, Precision
 
 FACTS = Facts(
     family="gemma3",
     format="Q8_0",
+    precision=Precision("int8"),
     arithmetic="int8",
     context=64,
     threads=1,

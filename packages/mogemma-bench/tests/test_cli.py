@@ -56,6 +56,23 @@ def test_the_threads_asked_for_are_those_that_computed(threads: int) -> None:
     assert document(bench(*SHORT, "--threads", str(threads)))["environment"]["threads"] == threads
 
 
+@pytest.mark.parametrize("mode", ["generation", "embedding"])
+@pytest.mark.parametrize(
+    ("arguments", "computed", "loaded"),
+    [
+        ((), "float32", ("int8", None)),
+        (("--quantize", "q8_0"), "int8", ("int8", "q8_0")),
+        (("--arithmetic", "bfloat16", "--quantize", "bf16"), "bfloat16", ("bfloat16", "bf16")),
+    ],
+)
+def test_mogemma_computes_with_the_precision_asked_for(
+    mode: str, arguments: Sequence[str], computed: str, loaded: tuple[str, str | None]
+) -> None:
+    found = document(bench("--mode", mode, *SHORT, *arguments))
+    assert found["compute"]["arithmetic"] == computed
+    assert (found["model"]["arithmetic"], found["model"]["quantize"]) == loaded
+
+
 def test_the_whole_context_can_be_used_and_not_a_token_more() -> None:
     assert document(bench("--prompt-tokens", "250", "--max-new-tokens", "6", "--rounds", "1"))["rounds"] == 1
     result = bench("--prompt-tokens", "251", "--max-new-tokens", "6", "--rounds", "1")
@@ -76,6 +93,8 @@ def test_the_whole_context_can_be_used_and_not_a_token_more() -> None:
         ("--threads", "0"),
         ("--threads", "100000"),
         ("--mode", "poetry"),
+        ("--arithmetic", "int4"),
+        ("--quantize", "q4_0"),
         ("--mode", "embedding", "--prompt-tokens", "1000000000"),
         ("--model", "there-is-none.gguf"),
         ("unknown-command",),
@@ -114,6 +133,8 @@ def test_help_says_what_each_option_means_and_its_default() -> None:
         "--max-new-tokens",
         "--prompt-tokens",
         "--threads",
+        "--arithmetic",
+        "--quantize",
         "--json",
         "512 and 128",
     ):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +17,15 @@ from rival_fakes import PACKAGES, executable, llama_bench, python_with
 
 from mogemma import Roofline
 from mogemma_bench.cli import main
+from mogemma_bench.compare.child import start, stopped_by_signals
 from mogemma_bench.compare.result import work_of
 from mogemma_bench.compare.rival import Sample
-from mogemma_bench.engine import Facts
+from mogemma_bench.engine import Facts, Precision
 
 TINY = Path(__file__).parents[3] / "packages/mogemma/tests/data/tiny/gemma3-text/model.gguf"
 EMBEDDING = TINY.parents[1] / "embeddinggemma"
 SHORT = ("--prompt-tokens", "24", "--max-new-tokens", "6", "--rounds", "2")
-FACTS = Facts("gemma3", "Q8_0", "int8", 64, 1, "some_level", 100_000_000, 75_000_000, 178_000_000)
+FACTS = Facts("gemma3", "Q8_0", Precision("int8"), "int8", 64, 1, "some_level", 100_000_000, 75_000_000, 178_000_000)
 LINE = Roofline(1, "some_level", 40e9, 400e9, 200e9, 100e9)
 
 
@@ -136,7 +140,7 @@ def samples(*seconds: float) -> list[Sample]:
 def test_a_ratio_is_the_median_of_what_was_in_each_round() -> None:
     """Not the ratio of medians: a machine that slows down in the middle slows both."""
     taken = {"mogemma": samples(1, 2, 8), "other": samples(3, 3, 32)}
-    work = work_of("prefill", FACTS, [LINE], taken, dict.fromkeys(taken, "int8"), dict.fromkeys(taken, 0))
+    work = work_of("prefill", dict.fromkeys(taken, FACTS), [LINE], taken, dict.fromkeys(taken, 0))
     ratio = work.ratios["other"]
     assert list(ratio.samples) == [3, 1.5, 4]
     assert [ratio.median, ratio.min, ratio.max] == [3, 1.5, 4], "the ratio of the medians would be 1.5"
@@ -158,7 +162,8 @@ def test_the_limit_is_that_of_the_work_and_of_the_engines_arithmetic(
     limits = [
         replace(LINE, int8_macs_per_s=x, bfloat16_macs_per_s=x / 2, read_bytes_per_s=x / 10) for x in (1e9, 400e9, 9e12)
     ]
-    work = work_of(workload, FACTS, limits, {"mogemma": samples(0.1)}, {"mogemma": arithmetic}, {"mogemma": 0})
+    facts = {"mogemma": replace(FACTS, arithmetic=arithmetic)}
+    work = work_of(workload, facts, limits, {"mogemma": samples(0.1)}, {"mogemma": 0})
     measured = work.engines["mogemma"]
     assert measured.limit_tokens_per_second == (None if limit is None else pytest.approx(limit))
     assert measured.share == (None if limit is None else pytest.approx(1000 / limit))
@@ -166,8 +171,39 @@ def test_the_limit_is_that_of_the_work_and_of_the_engines_arithmetic(
 
 def test_an_arithmetic_that_the_machine_lacks_has_no_limit() -> None:
     limits = [replace(LINE, bfloat16_macs_per_s=None)]
-    work = work_of("embed", FACTS, limits, {"mogemma": samples(1)}, {"mogemma": "bfloat16"}, {"mogemma": 0})
+    facts = {"mogemma": replace(FACTS, arithmetic="bfloat16")}
+    work = work_of("embed", facts, limits, {"mogemma": samples(1)}, {"mogemma": 0})
     assert work.engines["mogemma"].share is None
+
+
+# --- what mogemma computes with
+
+
+@pytest.mark.parametrize(
+    ("arguments", "arithmetic"),
+    [((), "float32"), (("--quantize", "q8_0"), "int8"), (("--arithmetic", "bfloat16"), "bfloat16")],
+)
+def test_mogemma_embeds_with_the_precision_asked_for(arguments: Sequence[str], arithmetic: str) -> None:
+    found = document(compare("--mode", "embedding", "--rounds", "1", *arguments, model=EMBEDDING))
+    assert {work["engines"]["mogemma"]["arithmetic"] for work in found["works"]} == {arithmetic}
+    asked = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    assert found["model"]["arithmetic"] == asked.get("--arithmetic", "int8")
+    assert found["model"]["quantize"] == asked.get("--quantize")
+
+
+def test_what_mogemma_quantises_the_rival_still_reads_as_stored(tmp_path: Path) -> None:
+    """mogemma's precision is its own: a rival's limit is that of the file."""
+    rival = ("--rival", f"llama-bench={llama_bench(tmp_path)}", "--workload", "prefill,decode", "--rounds", "1")
+    plain, quantised = (
+        document(compare(*rival, *more, model=TINY.parent))["works"] for more in ((), ("--quantize", "q8_0"))
+    )
+    for before, after in zip(plain, quantised, strict=True):
+        assert (
+            after["engines"]["llama-bench"]["arithmetic"] == before["engines"]["llama-bench"]["arithmetic"] == "float32"
+        )
+        assert after["engines"]["mogemma"]["arithmetic"] == "int8"
+        limits = [work["engines"]["llama-bench"]["limit_tokens_per_second"] for work in (before, after)]
+        assert limits[0] == limits[1] < after["engines"]["mogemma"]["limit_tokens_per_second"]
 
 
 # --- engines in a Python of their own
@@ -254,6 +290,7 @@ def test_a_program_that_fails_or_does_something_else_is_a_sentence(tmp_path: Pat
         (("--rival-args", "llama-bench=-fa 1"), "--rival-args names llama-bench, and no --rival does"),
         (("--rival", "llama-cpp-python", "--rival-args", "llama-cpp-python=-x"), "takes no further arguments"),
         (("--workload", "prefill,dance"), "--workload dance: with --mode generation there are prefill, decode"),
+        (("--timeout", "0"), "0 is not in the range"),
         (("--threads", "0"), "0 is not in the range"),
         (("--plot", "picture.txt"), "its name must end in .png"),
         (("--plot", "/no/such/folder/a.png"), "there is no folder /no/such/folder"),
@@ -268,6 +305,96 @@ def test_a_rival_that_cannot_do_any_of_the_work_is_refused(tmp_path: Path) -> No
     assert "llama-bench does none of this: embed, query, cold-start." in complaint(result, status=2)
     python = python_with(tmp_path)
     assert "it embeds, and writes no text" in complaint(compare("--rival", f"sentence-transformers={python}"))
+
+
+# --- engines that hang, and a bench that is told to stop
+
+HANG = "import os; open({file!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+"""Says who it is, and then nothing."""
+
+
+def lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def process_in(file: Path) -> int:
+    """What `HANG` has written, once it has."""
+    wait_for(lambda: file.exists() and file.read_text() != "")
+    return int(file.read_text())
+
+
+def test_a_program_that_hangs_is_ended_and_is_a_sentence(tmp_path: Path) -> None:
+    """Also behind a script that starts it: who waits for the script would wait for what it started."""
+    hanging = llama_bench(tmp_path, "hanging", code=HANG.format(file=str(tmp_path / "id")))
+    script = executable(tmp_path / "llama-bench", f'#!/bin/sh\n{hanging} "$@"\nexit $?\n')
+    told = complaint(compare("--rival", f"llama-bench={script}", "--workload", "prefill", "--timeout", "2"))
+    assert "has not ended in 2 s, and was ended" in told
+    assert "-p 24 -n 0" in told
+    wait_for(lambda: not lives(process_in(tmp_path / "id")))
+
+
+def test_a_package_that_hangs_is_ended_and_is_a_sentence(tmp_path: Path) -> None:
+    code = f"{PACKAGES['llama_cpp']}\nimport time\nLlama.eval = lambda *_: time.sleep(600)\n"
+    python = python_with(tmp_path, llama_cpp=code)
+    told = complaint(compare("--rival", f"llama-cpp-python={python}", "--workload", "prefill", "--timeout", "3"))
+    assert "llama-cpp-python has not answered `prefill` in 3 s, and was ended. If it needs longer" in told
+
+
+def test_a_python_that_stops_talking_and_does_not_end_is_a_sentence(tmp_path: Path) -> None:
+    python = executable(tmp_path / "python", "#!/bin/sh\nexec >&-\nsleep 600\n")
+    told = complaint(compare("--rival", f"llama-cpp-python={python}", "--timeout", "2"))
+    assert "llama-cpp-python has not answered `open` in 2 s" in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("rival", ["llama-bench", "llama-cpp-python"])
+def test_a_bench_that_is_told_to_stop_leaves_no_rival_behind(tmp_path: Path, rival: str, number: int) -> None:
+    hang = HANG.format(file=str(tmp_path / "id"))
+    path = (
+        llama_bench(tmp_path, code=hang)
+        if rival == "llama-bench"
+        else python_with(tmp_path, llama_cpp=f"__version__ = '1'\nimport time\n{hang}\n")
+    )
+    command = [sys.executable, "-m", "mogemma_bench.cli", "compare", "--model", str(TINY), *SHORT]
+    with subprocess.Popen([*command, "--rival", f"{rival}={path}"], stderr=subprocess.DEVNULL) as bench:
+        child = process_in(tmp_path / "id")
+        assert lives(child)
+        bench.send_signal(number)
+    assert bench.returncode == (1 if number == signal.SIGINT else 128 + number)
+    assert not lives(child)
+
+
+def test_a_rival_that_is_just_being_started_is_not_left_behind_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    class Interrupted(subprocess.Popen[str]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(SystemExit), stopped_by_signals():
+        start(["/bin/sleep", "600"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert [child.returncode for child in started] == [-signal.SIGKILL]
+
+
+def test_the_signals_are_again_what_they_were() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit), stopped_by_signals():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # --- the picture

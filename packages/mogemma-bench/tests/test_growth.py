@@ -51,6 +51,14 @@ def test_the_command_runs_on_a_real_checkpoint() -> None:
     assert all(len(one["prefill"]["tokens_per_second"]["samples"]) == 2 for one in found["lengths"])
 
 
+def test_the_precision_is_passed_on() -> None:
+    arguments = ("--rounds", "1", "--prompt-tokens", "8", "--arithmetic", "bfloat16", "--quantize", "bf16")
+    result = CliRunner().invoke(main, ["growth", "--model", str(TINY), *arguments])
+    assert result.exit_code == 0, result.stderr
+    model = json.loads(result.stdout)["model"]
+    assert (model["arithmetic"], model["quantize"]) == ("bfloat16", "bf16")
+
+
 def test_people_get_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mogemma_bench.commands.growth.wants_json", lambda _: False)
     monkeypatch.setenv("COLUMNS", "150")

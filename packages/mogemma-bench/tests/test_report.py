@@ -45,6 +45,8 @@ COMMON: dict[str, type | tuple[type, ...]] = {
     "model.bytes": int,
     "model.family": str,
     "model.format": str,
+    "model.arithmetic": str,
+    "model.quantize": (str, type(None)),
 }
 GENERATION: dict[str, type | tuple[type, ...]] = {"time_to_first_token_s": float}
 SPREADS = {

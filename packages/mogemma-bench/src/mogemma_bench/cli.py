@@ -10,8 +10,10 @@ from click.core import ParameterSource
 
 from .commands.compare import compare
 from .commands.growth import growth
+from .commands.precision import precision_options
 from .commands.roofline import roofline
 from .embedding import TEXTS_PER_CALL, measure_embedding
+from .engine import Precision
 from .errors import BenchError, OptionError
 from .generation import measure_generation
 from .library import MogemmaEmbedder, MogemmaGenerator
@@ -55,6 +57,7 @@ PROMPT_TOKENS = {"generation": 512, "embedding": 128}
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="Threads that compute. [default: the cores there are]"
 )
+@precision_options
 @click.option("--json", "as_json", is_flag=True, help="A JSON document on a terminal too; elsewhere it is one anyway.")
 @click.version_option(package_name="mogemma-bench")
 @click.pass_context
@@ -66,6 +69,7 @@ def main(
     max_new_tokens: int,
     prompt_tokens: int | None,
     threads: int | None,
+    precision: Precision,
     as_json: bool,
 ) -> None:
     """Measure mogemma on a real model: a table on a terminal, elsewhere one JSON document; progress on standard error.
@@ -78,7 +82,7 @@ def main(
         return
     n_prompt_tokens = prompt_tokens or PROMPT_TOKENS[mode]
     try:
-        result = _measure(mode, model, rounds, max_new_tokens, n_prompt_tokens, threads)
+        result = _measure(mode, model, rounds, max_new_tokens, n_prompt_tokens, threads, precision)
     except OptionError as error:
         new_tokens = "" if mode == "embedding" else f" and --max-new-tokens {max_new_tokens}"
         raise click.UsageError(f"{error} (Asked for: --prompt-tokens {n_prompt_tokens}{new_tokens}.)") from error
@@ -102,13 +106,19 @@ def _refuse_options_before_a_command(context: click.Context) -> None:
 
 
 def _measure(
-    mode: str, model: Path | None, rounds: int, n_new_tokens: int, n_prompt_tokens: int, threads: int | None
+    mode: str,
+    model: Path | None,
+    rounds: int,
+    n_new_tokens: int,
+    n_prompt_tokens: int,
+    threads: int | None,
+    precision: Precision,
 ) -> Result:
     if mode == "embedding":
         path = embedding_model(model, _tell)
         return measure_embedding(
             path,
-            lambda: MogemmaEmbedder(path, threads=threads),
+            lambda: MogemmaEmbedder(path, threads=threads, precision=precision),
             n_rounds=rounds,
             n_text_tokens=n_prompt_tokens,
             tell=_tell,
@@ -116,7 +126,7 @@ def _measure(
     path = generation_model(model, _tell)
     return measure_generation(
         path,
-        lambda: MogemmaGenerator(path, context=n_prompt_tokens + n_new_tokens, threads=threads),
+        lambda: MogemmaGenerator(path, context=n_prompt_tokens + n_new_tokens, threads=threads, precision=precision),
         n_rounds=rounds,
         n_prompt_tokens=n_prompt_tokens,
         n_new_tokens=n_new_tokens,

@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Two options that a model of mogemma is loaded with; None leaves the choice to mogemma.
+
+    Attributes:
+        arithmetic: "int8", "bfloat16" or "float32".
+        quantize: What float weights are brought to on loading: "q8_0" or "bf16".
+    """
+
+    arithmetic: str | None = None
+    quantize: str | None = None
+
+    def keywords(self) -> dict[str, str]:
+        """Those that are set, by the names that the models have for them."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,18 +29,21 @@ class Facts:
     """What a loaded model says about itself.
 
     Attributes:
-        format: How its weights are stored, such as "Q4_K_M".
+        format: How most of its weights are stored in the file, such as "Q8_0".
+        precision: What it was loaded with, mogemma's own choices filled in.
         context: Most tokens of one sequence.
         threads: Threads that compute.
-        arithmetic: What most products are computed in: "int8", "bfloat16" or "float32".
+        arithmetic: What most products are computed in, which follows from format and precision.
         cpu_level: Instructions that the kernels use, such as "x86-64-v3".
         layer_weights: Multiply-accumulates of a token, without attention and logits.
-        layer_bytes: Weights that every forward pass reads: all layers, and the dense heads of an embedding model.
+        layer_bytes: Weights that every forward pass reads, in the format they were brought to: all layers, and the dense
+            heads of an embedding model.
         head_bytes: Weights that it reads besides to get logits: the output head, though it is the token embeddings too.
     """
 
     family: str
     format: str
+    precision: Precision
     arithmetic: str
     context: int
     threads: int

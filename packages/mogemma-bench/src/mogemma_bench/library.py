@@ -15,7 +15,7 @@ from mogemma import (
     SyncGemmaModel,
 )
 
-from .engine import Facts, Generated
+from .engine import Facts, Generated, Precision
 from .errors import BenchError, OptionError
 
 _FLOATS = frozenset({"F32", "F16", "BF16"})
@@ -25,10 +25,10 @@ _FLOATS = frozenset({"F32", "F16", "BF16"})
 class MogemmaGenerator:
     """A Gemma that writes text."""
 
-    def __init__(self, path: Path, *, context: int | None, threads: int | None) -> None:
+    def __init__(self, path: Path, *, context: int | None, threads: int | None, precision: Precision) -> None:
         """`context` is what one request needs, None what the model was made for; None as `threads` leaves it to mogemma."""
         with _as_bench_errors():
-            self._model = SyncGemmaModel(str(path), context=context, threads=threads)
+            self._model = SyncGemmaModel(str(path), context=context, threads=threads, **precision.keywords())
         self.facts = facts_of(self._model.info.as_dict())
 
     def count_tokens(self, text: str) -> int:
@@ -54,10 +54,10 @@ class MogemmaGenerator:
 class MogemmaEmbedder:
     """EmbeddingGemma, or any Gemma by the mean of its last hidden states."""
 
-    def __init__(self, path: Path, *, threads: int | None) -> None:
+    def __init__(self, path: Path, *, threads: int | None, precision: Precision) -> None:
         """None as `threads` leaves the choice to mogemma."""
         with _as_bench_errors():
-            self._model = EmbeddingModel(str(path), threads=threads)
+            self._model = EmbeddingModel(str(path), threads=threads, **precision.keywords())
         self.facts = facts_of(self._model.info.as_dict())
 
     def count_tokens(self, text: str) -> int:
@@ -75,13 +75,22 @@ class MogemmaEmbedder:
 def facts_of(info: Mapping[str, Any]) -> Facts:
     """Of a loaded model's `ModelInfo`, as a mapping."""
     same = ("family", "format", "context", "threads", "layer_weights", "layer_bytes", "head_bytes")
-    arithmetic = _arithmetic(info["arithmetic"], info["format"])
-    return Facts(arithmetic=arithmetic, cpu_level=info["level"], **{name: info[name] for name in same})
+    precision = Precision(info["arithmetic"], info["quantize"])
+    return Facts(
+        precision=precision,
+        arithmetic=_arithmetic(precision, info["format"]),
+        cpu_level=info["level"],
+        **{name: info[name] for name in same},
+    )
 
 
-def _arithmetic(asked: str, weights: str) -> str:
-    """int8 is for quantised weights alone; the others are multiplied in float32 then."""
-    return "float32" if asked == "int8" and weights in _FLOATS else asked
+def _arithmetic(asked: Precision, stored: str) -> str:
+    """int8 is for quantised weights alone, bfloat16 for float ones alone, and float32 for whatever is there."""
+    if asked.arithmetic == "float32":
+        return "float32"
+    if stored not in _FLOATS or asked.quantize == "q8_0":
+        return "int8"
+    return "bfloat16" if asked.arithmetic == "bfloat16" else "float32"
 
 
 @contextmanager

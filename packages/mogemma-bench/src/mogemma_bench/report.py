@@ -106,6 +106,8 @@ class Model:
 
     Attributes:
         name, sha256, bytes, files: As in `ModelFiles`.
+        format: How most of them are stored in the file.
+        arithmetic, quantize: As it was loaded by mogemma; `compute.arithmetic` is what that comes to with this format.
         vectors: Where its embeddings come from; None when it generates.
     """
 
@@ -115,6 +117,8 @@ class Model:
     files: dict[str, str]
     family: str
     format: str
+    arithmetic: str | None
+    quantize: str | None
     vectors: Literal["embedding model", "pooled hidden states"] | None = None
 
     @classmethod
@@ -122,7 +126,18 @@ class Model:
         vectors: Literal["embedding model", "pooled hidden states"] = (
             "embedding model" if facts.family.startswith("embeddinggemma") else "pooled hidden states"
         )
-        return cls(**asdict(files), family=facts.family, format=facts.format, vectors=vectors if embeds else None)
+        return cls(
+            **asdict(files),
+            family=facts.family,
+            format=facts.format,
+            arithmetic=facts.precision.arithmetic,
+            quantize=facts.precision.quantize,
+            vectors=vectors if embeds else None,
+        )
+
+    def loaded(self) -> str:
+        """Its name, and what its weights were brought to."""
+        return f"{self.name} as {self.quantize}" if self.quantize else self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +216,7 @@ def write_table(result: Result, file: IO[str]) -> None:
 def _title(result: Result) -> str:
     model = result.model
     vectors = f", {model.vectors}" if model.vectors else ""
-    return f"{model.name} ({model.family}, {model.format}{vectors})"
+    return f"{model.loaded()} ({model.family}, {model.format}{vectors})"
 
 
 def _rate(spread: Spread, unit: str) -> tuple[str, str]:

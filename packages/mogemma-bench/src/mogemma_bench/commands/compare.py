@@ -10,14 +10,17 @@ from typing import Any, Literal, cast
 
 import click
 
+from ..compare.child import TIMEOUT_S, stopped_by_signals
 from ..compare.comparison import Plan, measure_comparison
 from ..compare.plot import check_plot, write_plot
 from ..compare.result import COLUMNS
 from ..compare.rival import EMBEDDING, GENERATION, Workload
+from ..engine import Precision
 from ..errors import BenchError, OptionError
 from ..models import embedding_model, generation_model
 from ..output import to_json, wants_json, write_machine, write_rows
 from ..rivals import NAMES, Choice
+from .precision import precision_options
 
 _TOKENS = {"generation": 512, "embedding": 133}
 
@@ -69,6 +72,15 @@ _TOKENS = {"generation": 512, "embedding": 133}
     metavar="N",
     help="May be given several times. [default: 1]",
 )
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 7 * 24 * 3600),
+    default=TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="The longest that an engine may take to load, or for one piece of work; longer ends the comparison.",
+)
+@precision_options
 @click.option("--json", "as_json", is_flag=True, help="A JSON document on a terminal too; elsewhere it is one anyway.")
 @click.option(
     "--plot",
@@ -76,7 +88,7 @@ _TOKENS = {"generation": 512, "embedding": 133}
     metavar="FILE",
     help="Draw speeds and limits into a .png or .svg.",
 )
-def compare(
+def compare(  # noqa: PLR0913, PLR0917  one for each option
     rivals: tuple[str, ...],
     rival_args: tuple[str, ...],
     mode: Literal["generation", "embedding"],
@@ -86,6 +98,8 @@ def compare(
     prompt_tokens: int | None,
     max_new_tokens: int,
     threads: tuple[int, ...],
+    timeout: int,
+    precision: Precision,
     as_json: bool,
     plot: Path | None,
 ) -> None:
@@ -107,8 +121,11 @@ def compare(
             n_rounds=rounds,
             n_tokens=prompt_tokens or _TOKENS[mode],
             n_new_tokens=max_new_tokens,
+            precision=precision,
+            timeout_s=timeout,
         )
-        result = measure_comparison(plan, choices, _tell)
+        with stopped_by_signals():
+            result = measure_comparison(plan, choices, _tell)
         if plot is not None:
             write_plot(result, plot)
     except OptionError as error:
@@ -118,7 +135,7 @@ def compare(
     if wants_json(as_json):
         click.echo(to_json(result))
         return
-    write_rows(f"{result.model.name}, median of {rounds} rounds", COLUMNS, result.rows(), sys.stdout, n_words=2)
+    write_rows(f"{result.model.loaded()}, median of {rounds} rounds", COLUMNS, result.rows(), sys.stdout, n_words=2)
     click.echo("; ".join(f"{name} {version}" for name, version in result.versions.items()))
     write_machine(result.environment, sys.stdout)
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
+from ..engine import Precision
 from ..errors import BenchError, OptionError
 from ..growth import COLUMNS, LENGTHS, measure_growth
 from ..library import MogemmaGenerator
 from ..models import generation_model
 from ..output import to_json, wants_json, write_machine, write_rows
+from .precision import precision_options
 
 
 @click.command(short_help="Measure what longer prompts cost.")
@@ -34,6 +36,7 @@ from ..output import to_json, wants_json, write_machine, write_rows
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="Threads that compute. [default: the cores there are]"
 )
+@precision_options
 @click.option("--json", "as_json", is_flag=True, help="A JSON document on a terminal too; elsewhere it is one anyway.")
 def growth(
     model: Path | None,
@@ -41,6 +44,7 @@ def growth(
     max_new_tokens: int,
     rounds: int,
     threads: int | None,
+    precision: Precision,
     as_json: bool,
 ) -> None:
     """Measure prefill of prompts of several lengths, and decode behind each of them."""
@@ -48,7 +52,7 @@ def growth(
         path = generation_model(model, _tell)
         result = measure_growth(
             path,
-            lambda: MogemmaGenerator(path, context=None, threads=threads),
+            lambda: MogemmaGenerator(path, context=None, threads=threads, precision=precision),
             lengths=prompt_tokens or LENGTHS,
             n_rounds=rounds,
             n_new_tokens=max_new_tokens,
@@ -61,7 +65,7 @@ def growth(
     if wants_json(as_json):
         click.echo(to_json(result))
         return
-    write_rows(f"{result.model.name}, median of {rounds}", COLUMNS, result.rows(), sys.stdout)
+    write_rows(f"{result.model.loaded()}, median of {rounds}", COLUMNS, result.rows(), sys.stdout)
     write_machine(result.environment, sys.stdout)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from mogemma import Roofline
 
 from ..embedding import QUERY, TEXTS_PER_CALL
-from ..engine import Facts
+from ..engine import Facts, Precision
 from ..errors import BenchError, OptionError
 from ..library import facts_of
 from ..machine import environment, load_average
@@ -35,6 +35,8 @@ class Plan:
     Attributes:
         n_tokens: Of the prompt, or of each of the texts to embed.
         n_new_tokens: That a decode writes.
+        precision: Of mogemma; the rivals have their own ways.
+        timeout_s: The longest that an engine may take for one answer.
     """
 
     mode: Literal["generation", "embedding"]
@@ -44,6 +46,8 @@ class Plan:
     n_rounds: int
     n_tokens: int
     n_new_tokens: int
+    precision: Precision
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def measure_comparison(plan: Plan, choices: Sequence[Choice], tell: Callable[[st
         tell: Progress, a line at a time.
 
     Raises:
-        BenchError: An engine is missing, fails, or does other work than it was asked for.
+        BenchError: An engine is missing, fails, hangs, or does other work than it was asked for.
     """
     load_before = load_average()
     tell(f"reading {plan.model}")
@@ -92,22 +96,36 @@ class _Part:
 
 
 def _measure(plan: Plan, choices: Sequence[Choice], n_threads: int, tell: Callable[[str], None]) -> _Part:
-    with _engines(plan, choices, n_threads, tell) as (ours, engines):
+    setting = Setting(plan.model, plan.mode, n_threads, plan.n_tokens + plan.n_new_tokens, plan.timeout_s)
+    with _engines(plan, setting, choices, tell) as (ours, engines):
         facts = facts_of(ours.ask("info"))
+        as_stored = _facts_as_stored(setting) if choices and plan.precision.keywords() else facts
+        facts_by_name = {
+            engine.name: facts
+            if engine is ours
+            else replace(as_stored, arithmetic=engine.arithmetic or as_stored.arithmetic)
+            for engine in engines
+        }
         taken = rounds(plan.n_rounds, lambda number: _round(plan, number, ours, engines, n_threads), tell)
-        works = [_work(workload, facts, taken, engines) for workload in plan.workloads]
+        works = [_work(workload, facts_by_name, taken, engines) for workload in plan.workloads]
         return _Part(facts, {engine.name: engine.version for engine in engines}, works)
+
+
+def _facts_as_stored(setting: Setting) -> Facts:
+    """What the file is to an engine that was not told to bring its weights to another format: to a rival."""
+    with closing(open_mogemma(setting, Precision())) as plain:
+        return facts_of(plain.ask("info"))
 
 
 @contextmanager
 def _engines(
-    plan: Plan, choices: Sequence[Choice], n_threads: int, tell: Callable[[str], None]
+    plan: Plan, setting: Setting, choices: Sequence[Choice], tell: Callable[[str], None]
 ) -> Iterator[tuple[PythonRival, list[Rival]]]:
     """mogemma, and all engines with it as the first."""
-    setting = Setting(plan.model, plan.mode, n_threads, plan.n_tokens + plan.n_new_tokens)
     with ExitStack() as opened:
-        tell(f"{n_threads} thread{'s' * (n_threads > 1)}: opening {', '.join(['mogemma', *(x.name for x in choices)])}")
-        ours = opened.enter_context(closing(open_mogemma(setting)))
+        threads = f"{setting.threads} thread{'s' * (setting.threads > 1)}"
+        tell(f"{threads}: opening {', '.join(['mogemma', *(x.name for x in choices)])}")
+        ours = opened.enter_context(closing(open_mogemma(setting, plan.precision)))
         engines: list[Rival] = [ours]
         for choice in choices:
             rival = opened.enter_context(closing(choice.open(setting)))
@@ -156,9 +174,8 @@ def _run(engine: Rival, job: Job) -> Sample:
     return sample
 
 
-def _work(workload: Workload, facts: Facts, taken: Sequence[Round], engines: Sequence[Rival]) -> Work:
+def _work(workload: Workload, facts: Mapping[str, Facts], taken: Sequence[Round], engines: Sequence[Rival]) -> Work:
     able = [engine for engine in engines if workload in engine.workloads]
     samples = {engine.name: [one.samples[workload, engine.name] for one in taken] for engine in able}
-    arithmetics = {engine.name: engine.arithmetic or facts.arithmetic for engine in able}
     peaks = {engine.name: engine.peak_rss_bytes() for engine in able}
-    return work_of(workload, facts, [one.limits for one in taken], samples, arithmetics, peaks)
+    return work_of(workload, facts, [one.limits for one in taken], samples, peaks)

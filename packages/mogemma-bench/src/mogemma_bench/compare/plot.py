@@ -42,7 +42,7 @@ def write_plot(result: ComparisonResult, file: Path) -> None:
     for axes, work in zip(figure.subplots(1, len(works), squeeze=False)[0], works, strict=True):
         _draw(axes, work)
     figure.suptitle(
-        f"{result.model.name}, {result.environment.processor}, median of {result.rounds} rounds", fontsize=9
+        f"{result.model.loaded()}, {result.environment.processor}, median of {result.rounds} rounds", fontsize=9
     )
     figure.savefig(file, dpi=150)
 

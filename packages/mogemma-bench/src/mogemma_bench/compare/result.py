@@ -93,19 +93,22 @@ def _ratio(ratio: Spread | None) -> str:
 
 def work_of(
     workload: Workload,
-    facts: Facts,
+    facts: Mapping[str, Facts],
     limits: Sequence[Roofline],
     samples: Mapping[str, Sequence[Sample]],
-    arithmetics: Mapping[str, str],
     peaks: Mapping[str, int],
 ) -> Work:
-    """Put together what the rounds gave; mogemma comes first in `samples`."""
+    """Put together what the rounds gave, all by the names of the engines; mogemma comes first in `samples`.
+
+    Args:
+        facts: What each engine multiplies, in which arithmetic, and what it reads.
+    """
     engines = {}
     for name, taken in samples.items():
         speed = Spread.of(sample.tokens / sample.seconds for sample in taken)
-        limit = _limit(workload, facts, limits, arithmetics[name])
+        limit = _limit(workload, facts[name], limits)
         engines[name] = Measured(
-            arithmetic=arithmetics[name],
+            arithmetic=facts[name].arithmetic,
             seconds=Spread.of(sample.seconds for sample in taken),
             tokens_per_second=speed,
             limit_tokens_per_second=limit,
@@ -114,13 +117,13 @@ def work_of(
         )
     ours, *rivals = engines
     ratios = {name: engines[ours].tokens_per_second / engines[name].tokens_per_second for name in rivals}
-    return Work(workload, facts.threads, samples[ours][0].tokens, engines, ratios, limits)
+    return Work(workload, facts[ours].threads, samples[ours][0].tokens, engines, ratios, limits)
 
 
-def _limit(workload: Workload, facts: Facts, limits: Sequence[Roofline], arithmetic: str) -> float | None:
+def _limit(workload: Workload, facts: Facts, limits: Sequence[Roofline]) -> float | None:
     """Tokens a second: decode reads every weight for each token, prefill and embedding multiply by those of the layers."""
     if workload == "decode":
         return median(line.read_bytes_per_s for line in limits) / (facts.layer_bytes + facts.head_bytes)
-    peaks = [line.macs_per_s(arithmetic) for line in limits]
+    peaks = [line.macs_per_s(facts.arithmetic) for line in limits]
     known = [peak for peak in peaks if peak is not None]
     return median(known) / facts.layer_weights if known and workload in {"prefill", "embed"} else None

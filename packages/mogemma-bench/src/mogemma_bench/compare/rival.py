@@ -18,12 +18,14 @@ class Setting:
 
     Attributes:
         context: Tokens that a sequence must have room for.
+        timeout_s: The longest that an engine may take for one answer.
     """
 
     model: Path
     mode: Literal["generation", "embedding"]
     threads: int
     context: int
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Rival(Protocol):
 
     Attributes:
         version: As it calls itself; empty until it has said so.
-        arithmetic: "int8", "bfloat16" or "float32"; None: whatever mogemma uses for the same weights.
+        arithmetic: "int8", "bfloat16" or "float32"; None: whatever mogemma, left to itself, uses for the same weights.
         workloads: What it can do in this setting.
     """
 

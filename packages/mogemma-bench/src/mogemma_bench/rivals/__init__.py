@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..compare.python_rival import PythonRival
 from ..compare.rival import Rival, Setting
+from ..engine import Precision
 from ..errors import BenchError, OptionError
 from .llama_bench import LlamaBench
 
@@ -61,6 +62,6 @@ class Choice:
         return PROGRAMS[self.name](self.name, program, self.arguments, setting)
 
 
-def open_mogemma(setting: Setting) -> PythonRival:
+def open_mogemma(setting: Setting, precision: Precision) -> PythonRival:
     """mogemma itself, by the same way as the others."""
-    return PythonRival("mogemma", sys.executable, _HERE / "mogemma.py", setting)
+    return PythonRival("mogemma", sys.executable, _HERE / "mogemma.py", setting, **precision.keywords())

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+from ..compare.child import deadline, kill, start
 from ..compare.rival import GENERATION, Job, Sample, Setting, Workload
 from ..errors import BenchError
 from ..measure import now
@@ -28,7 +29,7 @@ class LlamaBench:
         self.name = name
         self.version = ""
         self.workloads: frozenset[Workload] = frozenset(GENERATION if setting.mode == "generation" else ())
-        self._threads = setting.threads
+        self._threads, self._timeout_s = setting.threads, setting.timeout_s
         self._program = program
         self._common = ["-m", str(setting.model), "-t", str(setting.threads), "-r", "1", "-o", "json", *arguments]
         self._peak = 0
@@ -41,9 +42,9 @@ class LlamaBench:
         is_decode, is_cold = job.workload == "decode", job.workload == "cold-start"
         n_prompt, n_gen = (0, job.tokens) if is_decode else (job.tokens, 0)
         lengths = ["-p", str(n_prompt), "-n", str(n_gen)]
-        start = now()
+        began = now()
         output, peak = self._start([*self._common, *lengths, *((self._cold or ()) if is_cold else ())])
-        seconds = now() - start
+        seconds = now() - began
         result = self._parse(output)
         if (result["n_prompt"], result["n_gen"], result["n_threads"]) != (n_prompt, n_gen, self._threads):
             raise BenchError(
@@ -73,18 +74,23 @@ class LlamaBench:
         """What the program prints, and its peak of resident memory."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
             try:
-                process = subprocess.Popen(  # noqa: S603  a program that the user chose
-                    [self._program, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=errors
-                )
+                process = start([self._program, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=errors)
             except OSError as error:
                 raise BenchError(f"{self.name} cannot be started: {self._program}: {error.strerror}.") from error
             try:
-                _, status, usage = os.wait4(process.pid, 0)
+                with deadline(process, self._timeout_s) as passed:
+                    _, status, usage = os.wait4(process.pid, 0)
+                    process.returncode = os.waitstatus_to_exitcode(status)
             except BaseException:  # an interrupt: it must not go on alone
-                process.kill()
+                kill(process)
                 process.wait()
                 raise
-            process.returncode = os.waitstatus_to_exitcode(status)
+            if passed.is_set():
+                raise BenchError(
+                    f"{self.name} ({self._program}) has not ended in {self._timeout_s:,.0f} s, and was ended: it was "
+                    f"called with {' '.join(arguments)}. If it needs longer, give it a greater --timeout; if it hangs, "
+                    "leave it out."
+                )
             out.seek(0)
             errors.seek(0)
             if process.returncode:

@@ -9,14 +9,15 @@ from typing import Any
 class Engine:
     """As a user has it; `info` and `count` are what the bench asks of mogemma alone."""
 
-    def __init__(self, model: str, mode: str, threads: int, context: int) -> None:
+    def __init__(self, model: str, mode: str, threads: int, context: int, **precision: str) -> None:
         # Each has its part in a cold start, so nothing is imported that the mode does not need.
         from mogemma import EmbeddingModel, SyncGemmaModel  # noqa: PLC0415
 
+        options: Any = precision
         self._model: Any = (
-            SyncGemmaModel(model, threads=threads, context=context)
+            SyncGemmaModel(model, threads=threads, context=context, **options)
             if mode == "generation"
-            else EmbeddingModel(model, threads=threads)
+            else EmbeddingModel(model, threads=threads, **options)
         )
         self.version = ""
         self.arithmetic = None
