@@ -45,6 +45,8 @@ class Runner:
 
     Attributes:
         context: Positions that a session's cache holds.
+        packed_bytes: Weights kept in memory in the order in which they are read; 0: all stay mapped, as in the file.
+        is_short_of_memory: They stay mapped although packing them would pay, because they do not fit.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Runner:
             level=level,
         )
         self.quantize: Quantize | None = quantize
+        self.is_short_of_memory = False
         self.packed_bytes = self._pack(checkpoint.forget, pack, with_head=not embeds)
 
     def _pack(self, on_slice: Callable[[], None], wanted: bool | None, *, with_head: bool) -> int:
@@ -128,7 +131,9 @@ class Runner:
                     )
             elif wanted is None:
                 is_quantised = self.arithmetic == "int8" and self.architecture.is_quantised
-                wanted = fits and (is_quantised or self.arithmetic == "bfloat16")
+                pays = size > 0 and (is_quantised or self.arithmetic == "bfloat16")
+                wanted = pays and fits
+                self.is_short_of_memory = pays and not fits
             if not wanted and self.quantize is None:
                 return 0
             return self.engine.pack(on_slice, floats_as=floats_as, with_head=with_head)
