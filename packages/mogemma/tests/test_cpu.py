@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from checkpoints import GEMMA, QUANT_ZOO
 
 from mogemma import ConfigError, KernelError, SyncGemmaModel, cpu
-from mogemma._native import runnable_levels
+from mogemma._native import kernel_folder, load_kernel, runnable_levels
 from mogemma.cpu import available_cores, available_memory, instruction_flags
 
 if TYPE_CHECKING:
@@ -136,6 +137,34 @@ def test_instructions_are_those_of_the_first_core(
     assert instruction_flags() == flags
 
 
+@pytest.mark.parametrize(
+    ("group", "files"),
+    [
+        ("0::/app/job\n", {"app/job/cpu.max": "max 100000\n", "app/cpu.max": "50000 100000\n"}),
+        (
+            "5:cpu,cpuacct:/job\n1:name=systemd:/\n",
+            {"cpu/job/cpu.cfs_quota_us": "50000\n", "cpu/job/cpu.cfs_period_us": "100000\n"},
+        ),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_half_a_core_gets_one_thread(
+    group: str, files: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the system lays the files out, and down to the threads of a model."""
+    for name, text in files.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    read = cpu._text
+    monkeypatch.setattr(cpu, "_CGROUP", tmp_path)
+    monkeypatch.setattr(cpu, "_text", lambda path: group if path == Path("/proc/self/cgroup") else read(path))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    monkeypatch.delenv("MOGEMMA_THREADS", raising=False)
+    with SyncGemmaModel(GEMMA) as model:
+        assert (available_cores(), model.info.threads) == (1, 1)
+
+
 def test_this_machine_has_cores_and_memory() -> None:
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
     assert available_memory() > 0
@@ -215,6 +244,26 @@ def test_an_unknown_level_is_answered_with_those_that_run_here() -> None:
     assert "'z80'" in said
     assert "MOGEMMA_CPU_LEVEL" in said
     assert all(level in said for level in runnable_levels())
+
+
+def test_a_level_that_the_processor_lacks_is_answered_with_those_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with AVX2 and nothing newer; without even that there is a sentence too."""
+    plainest, *others = runnable_levels()
+    needs = {one["name"]: set(one["needs"]) for one in installed_levels()}
+    monkeypatch.setattr("mogemma._native.instruction_flags", lambda: frozenset(needs[plainest]))
+    for lacking in others:
+        with pytest.raises(KernelError, match=rf"No kernel '{lacking}'.*it can run: {plainest}\."):
+            load_kernel.__wrapped__(lacking)
+    assert load_kernel.__wrapped__().level == plainest
+    if needs[plainest]:
+        monkeypatch.setattr("mogemma._native.instruction_flags", frozenset)
+        with pytest.raises(KernelError, match="it can run: none of those installed"):
+            load_kernel.__wrapped__()
+
+
+def installed_levels() -> list[dict[str, Any]]:
+    levels: list[dict[str, Any]] = json.loads((kernel_folder() / "levels.json").read_text())["levels"]
+    return levels
 
 
 def test_without_kernels_it_is_said_how_to_get_them(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def test_it_says_what_the_model_is() -> None:
     assert (info.arithmetic, info.cache_format, info.threads) == ("int8", "f16", 2)
     assert info.level == list(runnable_levels())[-1]
     assert info.path == str(GEMMA)
+    assert (info.packed_bytes, info.is_short_of_memory) == (0, False), "float weights are read as fast as they are"
 
 
 def test_it_says_what_an_embedding_model_is() -> None:

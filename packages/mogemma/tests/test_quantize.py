@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from blocks import FLOATS, random_matrix, weights_of
+from checkpoints import QUANT_ZOO
 from models import aligned, alone, make_engine, make_model, packed, token_ids
 from products import bfloat16, q8_0
 
 from mogemma import EmbeddingModel, SyncGemmaModel, session
 from mogemma._native import SequenceRun
+from mogemma.architectures import Architecture
 from mogemma.checkpoint import TensorType, open_checkpoint
 from mogemma.errors import ConfigError, OutOfMemoryError
 from mogemma.session import Runner, Session
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mogemma._native import Engine
+    from mogemma.config import Arithmetic
 
 every_float = pytest.mark.parametrize("kind", FLOATS, ids=lambda kind: kind.name)
 SHAPES = ((1, 32), (16, 64), (33, 96), (40, 768))
@@ -238,7 +241,23 @@ def test_another_format_is_refused_with_those_there_are(gemma_path: Path, value:
 def test_weights_that_do_not_fit_are_refused(gemma_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system would give the memory, and end the process when it is used."""
     monkeypatch.setattr(session, "available_memory", lambda: 1000.0)
-    with pytest.raises(OutOfMemoryError, match=r"quantize='q8_0' would keep .* MB of weights in memory"):
-        SyncGemmaModel(gemma_path, quantize="q8_0")
-    with opened(gemma_path, arithmetic="bfloat16") as runner:
-        assert runner.packed_bytes == 0
+    for quantize in ("q8_0", "bf16"):
+        with pytest.raises(OutOfMemoryError, match=rf"quantize='{quantize}' would keep .* MB of weights in memory"):
+            SyncGemmaModel(gemma_path, quantize=quantize, arithmetic="bfloat16")
+
+
+@pytest.mark.parametrize("arithmetic", ["int8", "bfloat16"])
+def test_weights_that_nobody_insists_on_packing_stay_in_the_file_and_give_the_same(
+    arithmetic: Arithmetic, gemma_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Architecture, "is_quantised", True)  # but for a few layers the file is
+    path = QUANT_ZOO / "model.gguf" if arithmetic == "int8" else gemma_path
+    with open_checkpoint(path) as checkpoint, Runner(checkpoint, arithmetic=arithmetic) as runner:
+        expected = Session(runner).logits(range(2, 40))
+        runner.engine.finish_packing()
+        assert (runner.packed_bytes > 0, runner.is_short_of_memory) == (True, False)
+    monkeypatch.setattr(session, "available_memory", lambda: 1000.0)
+    with SyncGemmaModel(path, arithmetic=arithmetic) as model:
+        assert np.array_equal(model.logits(range(2, 40)), expected)
+        mapped = model.info
+    assert (mapped.packed_bytes, mapped.is_short_of_memory) == (0, True)

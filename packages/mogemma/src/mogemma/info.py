@@ -30,6 +30,9 @@ class ModelInfo:
             read now, which after `quantize` is less than the file has.
         head_bytes: Weights that give the logits; 0 for a model that only embeds.
         kv_cache_bytes: What one session's cache takes when it is full.
+        packed_bytes: Weights kept in memory in the order in which they are read, by now: quantised ones are packed after a
+            first result; 0: all are read where the file is mapped.
+        is_short_of_memory: They would be kept so, which is faster, but do not fit.
         mapped_bytes: Size of the model's files, which are mapped.
         resident_bytes: Memory of this process now; `peak_resident_bytes` at most so far.
     """
@@ -57,6 +60,8 @@ class ModelInfo:
     head_bytes: int
     kv_cache_bytes: int
     scratch_bytes: int
+    packed_bytes: int
+    is_short_of_memory: bool
     mapped_bytes: int
     resident_bytes: int
     peak_resident_bytes: int
@@ -101,6 +106,8 @@ def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
         head_bytes=engine.head_bytes if spec.is_causal else 0,
         kv_cache_bytes=engine.cache_bytes,
         scratch_bytes=engine.n_bytes,
+        packed_bytes=runner.packed_bytes,
+        is_short_of_memory=runner.is_short_of_memory,
         mapped_bytes=checkpoint.n_bytes,
         resident_bytes=resident,
         peak_resident_bytes=max(resident, _peak_resident_bytes()),  # the system counts the two apart

@@ -45,6 +45,8 @@ class Runner:
 
     Attributes:
         context: Positions that a session's cache holds.
+        packed_bytes: Weights kept in memory in the order in which they are read, by now; 0: all stay mapped, as in the file.
+        is_short_of_memory: They stay mapped although packing them would pay, because they do not fit.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Runner:
             choices={"arithmetic": _ARITHMETIC[arithmetic], "cache_format": _CACHE[self.cache_format]},
             level=level,
         )
+        self.is_short_of_memory = False
         self._pack(checkpoint.forget, pack, with_head=not embeds)
 
     def _rounds_activations(self) -> bool:
@@ -138,11 +141,13 @@ class Runner:
                         f"quantize={self.quantize!r} would keep {size / 2**20:,.0f} MB of weights in memory, more than "
                         "is free with room to work. Close other programs, or load a file that is quantised already."
                     )
-            elif wanted is None and fits and self.arithmetic == "int8" and self._rounds_activations():
-                self.engine.pack_after_first_use(on_slice, with_head=with_head)
-                return
             elif wanted is None:
-                wanted = fits and self.arithmetic == "bfloat16"
+                pays = size > 0 and self._rounds_activations()
+                self.is_short_of_memory = pays and not fits
+                wanted = pays and fits
+                if wanted and self.arithmetic == "int8":
+                    self.engine.pack_after_first_use(on_slice, with_head=with_head)
+                    return
             if wanted or self.quantize is not None:
                 self.engine.pack(on_slice, floats_as=floats_as, with_head=with_head)
         except BaseException:

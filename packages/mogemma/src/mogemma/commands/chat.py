@@ -13,6 +13,7 @@ import click
 import mogemma
 
 from ..errors import CancelledError, MogemmaError
+from .advice import advise
 from .answer import as_document, stream
 from .models import chosen_model
 from .options import divide, generation_options, json_option, model_option, option
@@ -70,6 +71,7 @@ def chat(message: str | None, model: str | None, system: str | None, as_json: bo
     is_alone = message is not None or as_json or not is_terminal(sys.stdin)
     text = given_text(message, "MESSAGE") if is_alone else ""
     with mogemma.SyncGemmaModel(chosen_model(model), **loading) as gemma:
+        advise(gemma.info)
         conversation = Conversation(gemma, system, sampling)
         if as_json:
             conversation.document(text)

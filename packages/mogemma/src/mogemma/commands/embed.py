@@ -14,6 +14,7 @@ import click
 
 import mogemma
 
+from .advice import advise
 from .files import replacing
 from .interrupt import interruptible
 from .models import EMBEDDERS, chosen_model
@@ -81,6 +82,7 @@ def embed(
         _destination(output) as file,
         mogemma.SyncEmbeddingModel(chosen_model(model, EMBEDDERS), **options) as embedder,
     ):
+        advise(embedder.info)
         if embedder.info.generates:
             notice(f"{embedder.info.path} was made to write: its vectors are mean hidden states, and poor for search.")
         with interruptible() as cancel, Progress("Embedding") as progress:

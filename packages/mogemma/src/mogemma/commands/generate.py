@@ -9,6 +9,7 @@ import click
 
 import mogemma
 
+from .advice import advise
 from .answer import as_document, stream
 from .models import chosen_model
 from .options import divide, generation_options, json_option, model_option
@@ -30,6 +31,7 @@ def generate(prompt: str | None, model: str | None, echo: bool, as_json: bool, *
     loading, sampling = divide(options, as_json=as_json)
     text = given_text(prompt, "PROMPT")
     with mogemma.SyncGemmaModel(chosen_model(model), **loading) as gemma:
+        advise(gemma.info)
         start = partial(gemma.generation, text, **sampling)
         if as_json:
             as_document(start, lambda: gemma.info)

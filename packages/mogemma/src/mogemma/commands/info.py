@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .advice import advise
 from .models import chosen_model, open_either
 from .options import json_option, model_option
 from .streams import write_json
@@ -26,6 +27,8 @@ LABELS = {
     "head_bytes": "head weights",
     "kv_cache_bytes": "KV cache",
     "scratch_bytes": "scratch memory",
+    "packed_bytes": "packed weights",
+    "is_short_of_memory": "too big to pack",
     "mapped_bytes": "files",
     "resident_bytes": "resident memory",
     "peak_resident_bytes": "peak of it",
@@ -38,6 +41,7 @@ LABELS = {
 def info(model: str | None, as_json: bool) -> None:
     """Show a model's family, sizes and formats, and the memory it takes."""
     with open_either(chosen_model(model)) as opened:
+        advise(opened.info)
         fields = opened.info.as_dict()
     if as_json:
         write_json(fields)
