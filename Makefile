@@ -46,6 +46,7 @@ format: install ## write Python and Mojo in the one format
 check: install ## imports go one way, and the documents name what there is
 	@$(RUN) python tools/check_imports.py
 	@$(RUN) python tools/check_docs.py
+	@$(RUN) python tools/performance_table.py --check
 
 demo: install ## fetch Gemma 3 270M (253 MB, once) and let it continue PROMPT
 	@model=$$($(RUN) python tools/fetch_models.py gemma-3-270m) && \

@@ -13,7 +13,8 @@ from formats.format import WeightFormat
 from formats.matrix import PACKED, Matrix
 from formats.rows import Bytes, LANES, Vector, Words
 from formats.tile import TILE_COLUMNS, Sink
-from ops.bfloat16 import dot2, halves_bytes, pair
+from ops.bfloat16 import halves_bytes, pair
+from ops.pairs import dot_pairs
 from ops.prefetcher import Bytes as Memory, Prefetcher
 from ops.tiles import (
     FLOAT_TOKENS,
@@ -190,7 +191,7 @@ def bf16_tile[
                     ]()[]
                 )
                 comptime for r in range(VECTORS):
-                    acc[VECTORS * t + r] = dot2(
+                    acc[VECTORS * t + r] = dot_pairs(
                         acc[VECTORS * t + r], rows[r], two
                     )
             w = w.unsafe_offset(4 * LANES)

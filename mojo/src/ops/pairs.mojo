@@ -48,11 +48,15 @@ def round_to_bfloat16[
 ](x: SIMD[F32, width]) -> SIMD[F32, width]:
     """The nearest bfloat16, of two the even one, as float32.
 
-    Rounded here, since most CPU levels have no instruction for it.
+    With integers: most CPU levels have no instruction for it, and that of others
+    flushes subnormals.
     """
     var bits = bitcast[U32, width](x)
+    var nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    # Rounding up could make an infinity of a NaN.
+    var is_nan = (bits & 0x7FFFFFFF).gt(0x7F800000)
     return bitcast[F32, width](
-        (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        is_nan.select((bits & 0xFFFF0000) | 0x400000, nearest)
     )
 
 

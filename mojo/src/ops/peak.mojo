@@ -7,13 +7,12 @@ The loops do nothing else and keep all sums in registers.
 """
 
 from std.memory import unsafe_stack_allocation
-from std.sys import CompilationTarget, llvm_intrinsic, simd_width_of
+from std.sys import llvm_intrinsic, simd_width_of
 
 from formats.rows import Bytes
 from ops.dots import AVX2, BW_512, Sums, Values, dot4
+from ops.pairs import HAS_PAIRS
 from runtime.views import F32, I32, BytePtr, I32Ptr
-
-comptime BF16_512 = CompilationTarget._has_feature["avx512bf16"]()
 
 comptime WIDTH = simd_width_of[F32]()
 comptime Floats = SIMD[F32, WIDTH]
@@ -90,7 +89,7 @@ def float_peak[T: DType](n_steps: Int, kept: I32Ptr) -> Int:
 
 def bfloat16_peak(n_steps: Int, kept: I32Ptr) -> Int:
     """0 where the target has no such instruction."""
-    comptime if BF16_512:
+    comptime if HAS_PAIRS:
         return float_peak[DType.bfloat16](n_steps, kept)
     else:
         return 0
