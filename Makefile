@@ -4,11 +4,11 @@ PROMPT ?= The most important thing about the sea is
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --quiet
 
-.PHONY: help install build smoke test lint format check demo benchmark check-release clean
+.PHONY: help install build smoke smoke-aarch64 test lint format check demo benchmark check-release clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 install: $(UV) ## set up .venv with every package and tool, and compile the kernels
 	@$(UV) sync
@@ -20,6 +20,9 @@ build: $(UV) ## build the sdist and the wheel of every package into dist/
 
 smoke: build ## install the wheel alone into a new environment of every Python found, and run it
 	@$(RUN) python tools/smoke_wheel.py
+
+smoke-aarch64: install ## run what is built for Linux on aarch64, emulated by qemu if it is there
+	@$(RUN) python tools/smoke_aarch64.py
 
 test: install ## run the tests of every package, each on its own
 	@$(RUN) pytest packages/mogemma

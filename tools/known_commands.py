@@ -32,7 +32,7 @@ class Commands:
         makefile = (repository / "Makefile").read_text(encoding="utf-8")
         projects = [file.read_text(encoding="utf-8") for file in repository.glob("packages/*/pyproject.toml")]
         self._repository = repository
-        self._targets = frozenset(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+        self._targets = frozenset(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
         self._packages = frozenset(
             name for text in projects for name in re.findall(r'^name = "(.+)"', text, re.MULTILINE)
         )
