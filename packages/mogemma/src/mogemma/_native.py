@@ -14,7 +14,6 @@ import mmap
 import os
 import re
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -309,7 +308,15 @@ class Engine:
         self._owner = os.getpid()
         # Runs once: in close(), when the engine is forgotten, or at exit. The threads must end before their memory does.
         self._shut = weakref.finalize(
-            self, _shut_engine, self._lock, lib, self._engine, self._structs, self._memory, self._owner
+            self,
+            _shut_engine,
+            self._is_closing,
+            self._lock,
+            lib,
+            self._engine,
+            self._structs,
+            self._memory,
+            self._owner,
         )
 
     def _open(self, model: Mapping[str, Any], options: Mapping[str, int]) -> None:
@@ -330,6 +337,7 @@ class Engine:
             self._refuse(-n_bytes, layer[0])
         self.cache_bytes: int = lib.mogemma_cache_bytes(self._model, self._options)
         self._lock = threading.RLock()
+        self._is_closing = threading.Event()
         self._to_pack: tuple[Callable[[], None], bool] | None = None
         self._packer: threading.Thread | None = None
         self.in_memory_bytes = 0
@@ -379,7 +387,6 @@ class Engine:
         *,
         floats_as: str | None = None,
         with_head: bool = True,
-        rest_seconds: float = 0,
     ) -> None:
         """Pack the model's matrices, all but the token embeddings: they are then read in the order of use.
 
@@ -390,7 +397,6 @@ class Engine:
             floats_as: The header's name of a format that float weights are brought to, where their rows allow it. Those of
                 dense heads become bfloat16: there int8 would add as much error to a vector as all layers do together.
             with_head: Pack the head too, which only logits need.
-            rest_seconds: Leave the engine to other callers for so long after every slice.
         """
         packings = self._packings(floats_as, with_head=with_head)
         if not packings:
@@ -402,13 +408,14 @@ class Engine:
             self._memory.keep(packed)
         start = 0
         for packing in packings:
-            self._pack(packing, packed.pointer + start, on_slice, rest_seconds)
+            self._pack(packing, packed.pointer + start, on_slice)
             start += packing.n_bytes
 
     def pack_after_first_use(self, on_slice: Callable[[], None], *, with_head: bool = True) -> None:
         """Pack in the background once a first call has its results, which packing would only delay.
 
-        Calls go on meanwhile, between slices, and give the same bits before and after. For weights that keep their format.
+        The next call waits until it is done: read as stored in between, weights would come back into memory that was just
+        given back. For weights that keep their format, and so give the same bits before and after.
         """
         self._to_pack = on_slice, with_head
 
@@ -423,14 +430,14 @@ class Engine:
             to_pack, self._to_pack = self._to_pack, None
             if to_pack is not None:
                 self._packer = threading.Thread(
-                    target=self._pack_slowly, args=to_pack, name="mogemma-pack", daemon=True
+                    target=self._pack_at_once, args=to_pack, name="mogemma-pack", daemon=True
                 )
                 self._packer.start()
 
-    def _pack_slowly(self, on_slice: Callable[[], None], with_head: bool) -> None:
+    def _pack_at_once(self, on_slice: Callable[[], None], with_head: bool) -> None:
         # Without the memory, or once the model is closed, weights stay as they are stored.
-        with suppress(OutOfMemoryError, ModelClosedError):
-            self.pack(on_slice, with_head=with_head, rest_seconds=0.001)
+        with suppress(OutOfMemoryError, ModelClosedError), self._use():
+            self.pack(on_slice, with_head=with_head)
 
     @property
     def layer_bytes(self) -> int:
@@ -467,13 +474,15 @@ class Engine:
         is_large = self.vocab_size >= _LEAST_VOCABULARY and self._options.arithmetic != lib.MOGEMMA_FLOAT32
         return bool(is_large and lib.mogemma_packed_bytes(head, lib.MOGEMMA_PLANES) > 0)
 
-    def _pack(self, packing: _Packing, memory: Any, on_slice: Callable[[], None], rest_seconds: float) -> None:
+    def _pack(self, packing: _Packing, memory: Any, on_slice: Callable[[], None]) -> None:
         """Pack one matrix, some rows at a time, so that little of it is ever in memory twice."""
         lib, matrix = self.kernel.lib, self._matrices[packing.index]
         n_rows = max(_PACK_SLICE * matrix.n_rows // packing.n_bytes // 16, 1) * 16
         for first in range(0, matrix.n_rows, n_rows):
             n = min(n_rows, matrix.n_rows - first)
             with self._use():
+                if self._is_closing.is_set():
+                    raise ModelClosedError("This model was closed while its weights were packed. Load it again.")
                 if packing.format == matrix.format:
                     status = lib.mogemma_pack(self._engine, matrix, packing.layout, first, n, memory)
                 else:
@@ -481,7 +490,6 @@ class Engine:
                 if status:
                     self._raise(status)
                 on_slice()
-            time.sleep(rest_seconds)
         with self._use():
             matrix.data, matrix.format, matrix.layout = memory, packing.format, packing.layout
             self._matrix_bytes[packing.index] = packing.n_bytes
@@ -629,11 +637,21 @@ class Engine:
 
     def close(self) -> None:
         """Wait for a running call, stop the threads and give all memory back. Closing twice is harmless."""
+        self._is_closing.set()  # who packs weights stops after a slice
         with self._lock if os.getpid() == self._owner else nullcontext():  # a second caller waits until it is done
             self._shut()
 
 
-def _shut_engine(lock: threading.RLock, lib: Any, engine: Any, structs: _Structs, memory: Memory, owner: int) -> None:
+def _shut_engine(
+    is_closing: threading.Event,
+    lock: threading.RLock,
+    lib: Any,
+    engine: Any,
+    structs: _Structs,
+    memory: Memory,
+    owner: int,
+) -> None:
+    is_closing.set()
     # In a forked child there are no threads to stop, and whoever held the lock is not there to release it.
     is_ours = os.getpid() == owner
     with lock if is_ours else nullcontext():  # at exit a daemon thread may be in a forward pass

@@ -1,4 +1,4 @@
-"""Weights packed in the background: after a first result, between calls, and never to be seen in what they compute."""
+"""Weights packed in the background: after a first result, and never to be seen in what they compute."""
 
 from __future__ import annotations
 
