@@ -43,6 +43,9 @@ LEVEL_VARIABLE = "MOGEMMA_CPU_LEVEL"
 _PACK_SLICE = 8 << 20
 """Bytes of weights that are packed before their stored pages are given back."""
 
+_CALLS_BEFORE_PACKING = 64
+"""Packing takes as long as it saves in about a hundred tokens: a short answer alone is faster without."""
+
 _LEAST_VOCABULARY = 16_384
 """A smaller head is read as a whole: there is little to save, and steps of their own to choose what is read."""
 
@@ -340,6 +343,7 @@ class Engine:
         self._is_closing = threading.Event()
         self._to_pack: tuple[Callable[[], None], bool] | None = None
         self._packer: threading.Thread | None = None
+        self._n_calls = 0
         self.in_memory_bytes = 0
         self._memory = Memory(self.kernel, n_bytes, "the scratch memory of a call")
         self._engine = ffi.cast("mogemma_engine *", self._memory.pointer)
@@ -411,8 +415,8 @@ class Engine:
             self._pack(packing, packed.pointer + start, on_slice)
             start += packing.n_bytes
 
-    def pack_after_first_use(self, on_slice: Callable[[], None], *, with_head: bool = True) -> None:
-        """Pack in the background once a first call has its results, which packing would only delay.
+    def pack_later(self, on_slice: Callable[[], None], *, with_head: bool = True) -> None:
+        """Pack in the background after 64 calls, a short text that packing would only delay.
 
         The next call waits until it is done: read as stored in between, weights would come back into memory that was just
         given back. For weights that keep their format, and so give the same bits before and after.
@@ -420,7 +424,7 @@ class Engine:
         self._to_pack = on_slice, with_head
 
     def finish_packing(self) -> None:
-        """Pack now what `pack_after_first_use` has left for later, and wait until it is done."""
+        """Pack now what `pack_later` has left for later, and wait until it is done."""
         self._start_packing()
         if self._packer is not None:
             self._packer.join()
@@ -585,7 +589,9 @@ class Engine:
         if status:
             self._raise(status)
         if self._to_pack is not None:
-            self._start_packing()
+            self._n_calls += 1
+            if self._n_calls >= _CALLS_BEFORE_PACKING:
+                self._start_packing()
 
     def _place(self, batch: Any, field: str, array: NDArray[np.float32] | None, shape: tuple[int, int]) -> object:
         if array is None:

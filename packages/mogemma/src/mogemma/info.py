@@ -30,8 +30,8 @@ class ModelInfo:
             read now, which after `quantize` is less than the file has.
         head_bytes: Weights that give the logits; 0 for a model that only embeds.
         kv_cache_bytes: What one session's cache takes when it is full.
-        packed_bytes: Weights kept in memory in the order in which they are read, by now: quantised ones are packed after a
-            first result; 0: all are read where the file is mapped.
+        packed_bytes: Weights kept in memory in the order in which they are read, by now: quantised ones are packed after
+            64 calls; 0: all are read where the file is mapped.
         is_short_of_memory: They would be kept so, which is faster, but do not fit.
         mapped_bytes: Size of the model's files, which are mapped.
         resident_bytes: Memory of this process now; `peak_resident_bytes` at most so far.

@@ -125,7 +125,7 @@ class Runner:
     def _pack(self, on_slice: Callable[[], None], wanted: bool | None, *, with_head: bool) -> None:
         """Spend memory of the weights' size on faster reading, where that pays.
 
-        Weights that are quantised in the file give the same bits either way: they are packed after the first result.
+        Weights that are quantised in the file give the same bits either way: they are packed in the background, later.
 
         Their pages in the file are given back meanwhile, but those the system may take back and read again, which it cannot
         do with packed ones: so they have to fit well.
@@ -146,7 +146,7 @@ class Runner:
                 self.is_short_of_memory = pays and not fits
                 wanted = pays and fits
                 if wanted and self.arithmetic == "int8":
-                    self.engine.pack_after_first_use(on_slice, with_head=with_head)
+                    self.engine.pack_later(on_slice, with_head=with_head)
                     return
             if wanted or self.quantize is not None:
                 self.engine.pack(on_slice, floats_as=floats_as, with_head=with_head)
