@@ -32,7 +32,7 @@ def peak_rss_bytes() -> int:
         with open("/proc/self/status", encoding="utf-8") as status:  # noqa: PTH123  starts faster without pathlib
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
     except OSError:
-        import resource  # noqa: PLC0415
+        import resource  # noqa: PLC0415  not on every system
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024

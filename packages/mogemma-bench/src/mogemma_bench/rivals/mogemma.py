@@ -11,7 +11,7 @@ class Engine:
 
     def __init__(self, model: str, mode: str, threads: int, context: int, **precision: str) -> None:
         # Each has its part in a cold start, so nothing is imported that the mode does not need.
-        from mogemma import EmbeddingModel, SyncGemmaModel  # noqa: PLC0415
+        from mogemma import EmbeddingModel, SyncGemmaModel  # noqa: PLC0415  part of a cold start
 
         options: Any = precision
         self._model: Any = (
