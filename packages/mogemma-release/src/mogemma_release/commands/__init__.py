@@ -1,0 +1,1 @@
+"""The commands of `release`, one file each."""

@@ -1,0 +1,62 @@
+"""Files that are there as a whole or not at all, and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .errors import ReleaseError
+
+
+def write_whole(file: Path, content: str | bytes) -> None:
+    """Put content into a file in one step; what was there stays until then.
+
+    Raises:
+        ReleaseError: The disk is full, or the folder cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(file)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ReleaseError(f"{file} cannot be written ({error.strerror}). It is as it was before.") from error
+
+
+def write_json(file: Path, value: Any) -> None:
+    write_whole(file, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(file: Path) -> Any:
+    """The document in a file.
+
+    Raises:
+        ReleaseError: It is missing, or no JSON.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReleaseError(f"{file} is missing.") from None
+    except (ValueError, RecursionError) as error:
+        raise ReleaseError(f"{file} is damaged: it is no JSON ({error}).") from None
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
