@@ -61,7 +61,7 @@ def test_every_item_has_a_proof() -> None:
 def test_a_release_with_all_its_evidence_is_a_go(ready: Ready) -> None:
     proofs = decide(ready())
     assert {proof.item: proof.detail for proof in proofs if not proof.passed} == {}
-    assert "logs/02-check-release.log" in by_name(proofs)["check-release"].detail
+    assert "logs/03-check-release.log" in by_name(proofs)["check-release"].detail
     assert by_name(proofs)["ci"].detail == "https://example.org/run/1"
 
 
@@ -86,7 +86,7 @@ def test_a_development_version_is_a_no_go(repository: Repository, ready: Ready) 
 
 def test_a_failed_step_is_a_no_go_where_it_is_the_proof(ready: Ready) -> None:
     found = refused(ready(reproduce="exit 4"))
-    assert found["reproducible"] == "The step reproduce ended with status 4; see logs/09-reproduce.log."
+    assert found["reproducible"] == "The step reproduce ended with status 4; see logs/10-reproduce.log."
     assert "Steps that have not passed: reproduce, benchmark" in found["evidence"]
     assert "check-release" not in found
 
@@ -102,10 +102,10 @@ def test_evidence_of_another_commit_is_a_no_go(ready: Ready, repository: Reposit
 
 def test_a_tampered_log_is_a_no_go_everywhere(ready: Ready, repository: Repository) -> None:
     case = ready()
-    (Bundle.folder_of(repository) / "logs" / "02-check-release.log").write_text("all is well\n")
+    (Bundle.folder_of(repository) / "logs" / "03-check-release.log").write_text("all is well\n")
     found = refused(Case(repository, case.ci))
     assert all(
-        "02-check-release.log was changed" in found[name] for name in ("check-release", "smoke", "evidence", "notes")
+        "03-check-release.log was changed" in found[name] for name in ("check-release", "smoke", "evidence", "notes")
     )
 
 

@@ -81,6 +81,16 @@ EVIDENCE: tuple[Step, ...] = (
         needs=Needs.REGISTRY,
     ),
     Step(
+        "models",
+        "Fetch the real models, unless they are there",
+        "Tests, smoke runs and measurements take part with real weights.",
+        "uv run python tools/fetch_models.py",
+        "exit status 0; their checksums hold",
+        NOTHING_TO_UNDO,
+        limit_seconds=60 * MINUTE,
+        needs=Needs.REGISTRY,
+    ),
+    Step(
         "check-release",
         "Lint, types, documents and every test",
         "What is released is what was tested: the real models take part, and none of their tests is skipped.",
