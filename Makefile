@@ -46,10 +46,11 @@ format: install ## write Python and Mojo in the one format
 	@$(RUN) ruff format
 	@$(RUN) mblack --line-length 80 mojo
 
-check: install ## imports go one way, and the documents name what there is
+check: install ## imports go one way, documents name what there is, workflows do what the runbook says
 	@$(RUN) python tools/check_imports.py
 	@$(RUN) python tools/check_docs.py
 	@$(RUN) python tools/performance_table.py --check
+	@$(RUN) python -m mogemma_release.workflows
 
 demo: install ## fetch Gemma 3 270M (253 MB, once) and let it continue PROMPT
 	@model=$$($(RUN) python tools/fetch_models.py gemma-3-270m) && \
