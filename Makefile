@@ -31,7 +31,7 @@ test: install ## run the tests of every package, each on its own
 	@$(RUN) pytest tools
 	@$(RUN) python tools/mojo_test.py
 
-lint: install ## style, types and format of Python and Mojo
+lint: install ## style, types and format of Python and Mojo, and GitHub's workflows
 	@$(RUN) ruff check
 	@$(RUN) ruff format --check
 	@$(RUN) mypy packages/mogemma
@@ -40,6 +40,7 @@ lint: install ## style, types and format of Python and Mojo
 	@$(RUN) mypy tools
 	@$(RUN) pyright
 	@$(RUN) mblack --quiet --line-length 80 --check mojo
+	@$(RUN) python tools/lint_workflows.py
 
 format: install ## write Python and Mojo in the one format
 	@$(RUN) ruff check --quiet --fix-only
