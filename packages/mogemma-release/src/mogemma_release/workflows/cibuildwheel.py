@@ -8,17 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any
 
-from ..matrix import PYTHONS, SKIPPED
+from ..matrix import PLATFORMS, PYTHONS
+from .workflow import differs
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-TRIED = "mogemma doctor"
+TRIED = "mogemma.commands.self_check"
 """What has to run on every Python: an import alone does not load the kernels."""
 
-NEVER = ("cp310-musllinux_x86_64", "pp310-manylinux_x86_64")
+UNTRIED = frozenset({"*-macosx_x86_64"})
+"""What cibuildwheel need not try: the machines are arm64, and Apple's emulation does not tell that it has AVX2."""
+
+SKIPPED = ("cp310-musllinux_x86_64", "cp310-manylinux_i686", "cp310-win_amd64", "pp310-manylinux_x86_64")
+"""A build of each kind that matrix.SKIPPED has the reason against."""
 
 
 def findings(project: str) -> Iterator[str]:
@@ -26,30 +31,37 @@ def findings(project: str) -> Iterator[str]:
     configuration = tomllib.loads(project).get("tool", {}).get("cibuildwheel")
     if configuration is None:
         return
+    build, skip = (_patterns(configuration.get(option, "")) for option in ("build", "skip"))
     for minor in range(8, 20):
-        is_built = _is_built(configuration, f"cp3{minor}-manylinux_x86_64")
+        is_built = _is_built(f"cp3{minor}-manylinux_x86_64", build, skip)
         if is_built is not (f"3.{minor}" in PYTHONS):
             yield f"cibuildwheel {'takes' if is_built else 'leaves out'} Python 3.{minor}"
-    yield from (f"cibuildwheel builds {identifier}" for identifier in NEVER if _is_built(configuration, identifier))
-    if TRIED not in str(configuration.get("test-command")) or "test-skip" in configuration:
-        yield f"cibuildwheel does not run {TRIED} on every Python"
-    for name, reason in SKIPPED.items():
-        if reason not in project:
-            yield f"does not say why there is nothing for {name}: {reason}"
+    yield from (f"cibuildwheel does not skip {each}" for each in SKIPPED if not _matches(each, skip))
+    for pattern in skip:
+        if not re.search(rf'"{re.escape(pattern)}",?\s+# \w', project):
+            yield f"has no reason beside {pattern}, which is skipped"
+    for system in ("linux", "macos"):
+        wanted = [platform.cibw_arch for platform in PLATFORMS if platform.system == system]
+        yield from differs(f"cibuildwheel builds for {system} on", configuration.get(system, {}).get("archs"), wanted)
+    yield from _in_tests(configuration)
 
 
-def _is_built(configuration: Mapping[str, Any], identifier: str) -> bool:
-    def matches(option: str, default: str) -> bool:
-        return any(fnmatch(identifier, pattern) for pattern in _patterns(configuration.get(option, default)))
+def _in_tests(configuration: Mapping[str, Any]) -> Iterator[str]:
+    for options in (configuration, configuration.get("linux", {}), configuration.get("macos", {})):
+        if untried := set(_patterns(options.get("test-skip", ""))) - UNTRIED:
+            yield f"cibuildwheel does not try {', '.join(sorted(untried))}"
+        if TRIED not in str(options.get("test-command", configuration.get("test-command"))):
+            yield f"cibuildwheel does not run {TRIED}"
+            return
 
-    return matches("build", "*") and not matches("skip", "")
+
+def _is_built(identifier: str, build: Sequence[str], skip: Sequence[str]) -> bool:
+    return _matches(identifier, build) and not _matches(identifier, skip)
 
 
-def _patterns(option: str | Sequence[str]) -> Iterator[str]:
-    """The patterns of an option, with their braces written out."""
-    for pattern in option.split() if isinstance(option, str) else option:
-        if braces := re.search(r"\{([^{}]*)\}", pattern):
-            start, end = pattern[: braces.start()], pattern[braces.end() :]
-            yield from _patterns([start + part + end for part in braces[1].split(",")])
-        else:
-            yield pattern
+def _matches(identifier: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(identifier, pattern) for pattern in patterns)
+
+
+def _patterns(option: str | Sequence[str]) -> list[str]:
+    return option.split() if isinstance(option, str) else list(option)

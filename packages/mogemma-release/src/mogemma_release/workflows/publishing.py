@@ -28,8 +28,8 @@ FINAL_ONLY = ("GITHUB_RUN_ATTEMPT", "gh release", "pypi-publish")
 ORDER = (
     (SOURCE, "release gate", "uv build"),
     (SOURCE, "mogemma doctor", "actions/upload-artifact"),
-    (WHEELS, "cibuildwheel", "mogemma doctor"),
-    (WHEELS, "mogemma doctor", "actions/upload-artifact"),
+    (WHEELS, "cibuildwheel", "import mogemma"),
+    (WHEELS, "import mogemma", "actions/upload-artifact"),
     (RELEASE, "GITHUB_RUN_ATTEMPT", "actions/download-artifact"),
     (RELEASE, "sha256sum --check", "gh release create"),
     (RELEASE, "gh release create", "pypi-publish"),
