@@ -4,7 +4,7 @@ PROMPT ?= The most important thing about the sea is
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --quiet
 
-.PHONY: help install build smoke smoke-aarch64 test lint format check demo benchmark check-release clean
+.PHONY: help install build smoke smoke-aarch64 test lint format check docs demo benchmark check-release clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -61,7 +61,12 @@ benchmark: install ## measure generation and embedding on real models
 	@$(UV) run --package mogemma-bench --extra models bench --mode generation
 	@$(UV) run --package mogemma-bench --extra models bench --mode embedding
 
-check-release: lint check test ## everything that must pass before a release
+check-release: install ## everything that must pass before a release: lint, check and test among it
+	@$(RUN) release preflight
+
+docs: install ## write the pages that are generated
+	@$(RUN) python tools/performance_table.py
+	@$(RUN) release docs
 
 clean: ## remove what the commands above made, but no model
 	@rm -rf .venv .uv dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,9 +4,31 @@ from __future__ import annotations
 
 import click
 
+from .commands.baselines import baselines
+from .commands.docs import docs
+from .commands.dry_run import dry_run
+from .commands.evidence import evidence
 from .commands.gate import gate
+from .commands.go import go
+from .commands.notes import notes
+from .commands.plan import plan
+from .commands.preflight import preflight
+from .commands.rollback import rollback
+from .commands.tag import tag
 
-COMMANDS: tuple[click.Command, ...] = (gate,)
+COMMANDS: tuple[click.Command, ...] = (
+    plan,
+    preflight,
+    evidence,
+    baselines,
+    go,
+    notes,
+    tag,
+    gate,
+    dry_run,
+    rollback,
+    docs,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

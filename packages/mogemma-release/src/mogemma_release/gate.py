@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .errors import ReleaseError
 from .repository import Repository
+from .versions import tag_of
 
 MAIN = "origin/main"
 """Where a commit must be for its tag to be published, as a clone knows it."""
@@ -37,9 +38,9 @@ def judge(repository: Repository, tag: str | None, main: str = MAIN) -> Verdict:
     version = repository.version
     if tag is None:
         return Verdict(version, publish=False, reason="nothing was tagged")
-    if tag != f"v{version}":
+    if tag != tag_of(version):
         raise ReleaseError(
-            f"The tag {tag} is on a commit of version {version}, whose tag is v{version}. "
+            f"The tag {tag} is on a commit of version {version}, whose tag is {tag_of(version)}. "
             "Run bump-my-version, commit, and tag that commit."
         )
     if repository.git("cat-file", "-t", f"refs/tags/{tag}").strip() != "tag":

@@ -8,10 +8,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import IO
 
 from .errors import ReleaseError
 
@@ -47,11 +48,13 @@ def run(
     *,
     limit_seconds: float,
     variables: Mapping[str, str] | None = None,
+    output: Path | None = None,
     listen: Callable[[str], None] = lambda _: None,
 ) -> Ran:
     """Run a command in a folder; standard output and standard error go into `log` as they come.
 
-    `variables` are added to this process's own. `listen` is told each line.
+    With `output`, standard output goes there instead. `variables` are added to this process's own. `listen` is told each
+    line of the log.
 
     Raises:
         ReleaseError: It cannot be started, or the log cannot be written; the command is ended then.
@@ -59,15 +62,16 @@ def run(
     """
     started, clock = datetime.now(timezone.utc), time.monotonic()
     try:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, **(variables or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that what it starts can be ended with it
-        )
+        with output.open("wb") if output else nullcontext() as results:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**os.environ, **(variables or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=results or subprocess.PIPE,
+                stderr=subprocess.PIPE if results else subprocess.STDOUT,
+                start_new_session=True,  # so that what it starts can be ended with it
+            )
     except OSError as error:
         raise ReleaseError(f"{command[0]} cannot be started: {error.strerror}.") from error
     timed_out = threading.Event()
@@ -87,23 +91,27 @@ def run(
         raise
     finally:
         timer.cancel()
-        if process.stdout:
-            process.stdout.close()
+        _told(process).close()
     seconds = time.monotonic() - clock
     ended = datetime.now(timezone.utc)
     return Ran(started, ended, seconds, status if status >= 0 else 128 - status, timed_out.is_set())
 
 
 def _copy(process: subprocess.Popen[bytes], log: Path, listen: Callable[[str], None]) -> None:
-    assert process.stdout is not None
     try:
         with log.open("wb") as stream:
-            for line in process.stdout:
+            for line in _told(process):
                 stream.write(line)
                 stream.flush()
                 listen(line.decode("utf-8", "replace").rstrip("\n"))
     except OSError as error:
         raise ReleaseError(f"{log} cannot be written: {error.strerror}. The command was ended.") from error
+
+
+def _told(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    stream = process.stdout or process.stderr
+    assert stream is not None
+    return stream
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from throwaway import commit, git, make_step, snapshot, write
+
+from mogemma_release import evidence
+from mogemma_release.errors import ReleaseError
+from mogemma_release.evidence import Bundle, collect, set_aside
+from mogemma_release.files import sha256
+from mogemma_release.repository import Repository
+from mogemma_release.runbook import RECORDS, Step
+
+Steps = Callable[..., tuple[Step, ...]]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """Makes the runbook's evidence steps others."""
+
+    def become(*these: Step) -> tuple[Step, ...]:
+        monkeypatch.setattr(evidence, "EVIDENCE", these)
+        return these
+
+    return become
+
+
+def read(repository: Repository) -> Bundle:
+    return Bundle.read(Bundle.folder_of(repository))
+
+
+def test_each_step_has_command_times_status_and_log(repository: Repository, steps: Steps) -> None:
+    steps(make_step("one", "echo first; echo aside >&2"), make_step("two", "echo second"))
+    assert collect(Bundle.begin(repository), repository) is None
+    bundle = read(repository)
+    one, two = bundle.entries
+    assert (one.command, one.exit_status, one.passed) == ("echo first; echo aside >&2", 0, True)
+    assert datetime.fromisoformat(one.started) <= datetime.fromisoformat(one.ended) <= datetime.fromisoformat(two.ended)
+    assert one.seconds > 0
+    assert (bundle.folder / one.log).read_text() == "first\naside\n"
+    assert bundle.commit == repository.commit
+    assert bundle.about["tree"] == "clean"
+    assert bundle.about["tools"]["git"]
+    assert bundle.missing == ()
+
+
+def test_sha256sum_confirms_the_bundle(repository: Repository, steps: Steps) -> None:
+    steps(make_step("one", "echo first"))
+    collect(Bundle.begin(repository), repository)
+    bundle = read(repository)
+    bundle.check_sums()
+    for line in (bundle.folder / "SHA256SUMS").read_text().splitlines():
+        digest, _, name = line.partition("  ")
+        assert sha256(bundle.folder / name) == digest
+    assert "bundle.json" in (bundle.folder / "SHA256SUMS").read_text()
+
+
+def test_a_failing_step_ends_the_run_and_the_next_run_goes_on_there(repository: Repository, steps: Steps) -> None:
+    count = "echo x >> build/count; "
+    (repository.root / "build").mkdir()
+    steps(
+        make_step("one", count + "echo fine"), make_step("two", "test -e build/mended"), make_step("three", "echo last")
+    )
+    failed = collect(Bundle.begin(repository), repository)
+    assert failed is not None
+    assert (failed.step, failed.exit_status, failed.passed) == ("two", 1, False)
+    assert read(repository).missing == ("two", "three")
+    (repository.root / "build" / "mended").touch()
+    assert collect(read(repository), repository) is None
+    assert (repository.root / "build" / "count").read_text() == "x\n", "a step that passed is not repeated"
+
+
+def test_a_pipe_whose_first_command_fails_is_a_failure(repository: Repository, steps: Steps) -> None:
+    steps(make_step("one", "false | cat"))
+    failed = collect(Bundle.begin(repository), repository)
+    assert failed is not None
+    assert failed.exit_status == 1
+
+
+def test_a_hanging_step_is_ended_and_recorded(repository: Repository, steps: Steps) -> None:
+    steps(make_step("one", "echo begun; sleep 600", limit_seconds=1.0))
+    failed = collect(Bundle.begin(repository), repository)
+    assert failed is not None
+    assert failed.timed_out
+    assert (read(repository).folder / failed.log).read_text() == "begun\n"
+
+
+def test_an_interrupted_step_leaves_no_entry_and_runs_again(repository: Repository) -> None:
+    """Ctrl-C from outside, in the middle of a step: what had passed stays, what ran is as if it had not begun."""
+    code = """
+import sys
+from pathlib import Path
+from throwaway import make_step
+from mogemma_release import evidence
+from mogemma_release.evidence import Bundle
+from mogemma_release.cli import main
+evidence.EVIDENCE = (make_step("one", "echo fine"), make_step("two", "touch build/running; sleep 600"))
+main(["evidence", "--root", sys.argv[1]])
+"""
+    (repository.root / "build").mkdir()
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    command = [sys.executable, "-c", code, str(repository.root)]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
+    start = time.monotonic()
+    while not (repository.root / "build" / "running").exists() and time.monotonic() - start < 60:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "interrupted: the step will run again" in told
+    assert [entry.step for entry in read(repository).entries] == ["one"]
+    assert [file.name for file in (Bundle.folder_of(repository) / "logs").iterdir()] == ["01-one.log"]
+
+
+def test_a_changed_log_is_noticed(repository: Repository, steps: Steps) -> None:
+    steps(make_step("one", "echo 3 failed"))
+    collect(Bundle.begin(repository), repository)
+    (read(repository).folder / "logs" / "01-one.log").write_text("0 failed\n")
+    with pytest.raises(ReleaseError, match=r"01-one\.log was changed after it was recorded"):
+        read(repository)
+
+
+def test_a_changed_entry_is_noticed(repository: Repository, steps: Steps) -> None:
+    steps(make_step("one", "exit 3"))
+    collect(Bundle.begin(repository), repository)
+    file = Bundle.folder_of(repository) / "bundle.json"
+    file.write_text(file.read_text().replace('"exit_status": 3', '"exit_status": 0'))
+    with pytest.raises(ReleaseError, match=r"bundle\.json was changed after it was recorded"):
+        read(repository)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"schema": 1, "digest": "", "steps": [{}], "files": {}}', "[" * 99_999]
+)
+def test_a_damaged_bundle_is_a_sentence(repository: Repository, steps: Steps, text: str) -> None:
+    steps(make_step("one", "true"))
+    bundle = Bundle.begin(repository)
+    (bundle.folder / "bundle.json").write_text(text)
+    with pytest.raises(ReleaseError, match=r"bundle\.json is damaged"):
+        read(repository)
+
+
+def test_a_missing_log_is_noticed(repository: Repository, steps: Steps) -> None:
+    steps(make_step("one", "true"))
+    collect(Bundle.begin(repository), repository)
+    (read(repository).folder / "logs" / "01-one.log").unlink()
+    with pytest.raises(ReleaseError, match="is missing: the evidence is incomplete"):
+        read(repository)
+
+
+def test_changed_checksums_are_noticed(repository: Repository, steps: Steps) -> None:
+    steps(make_step("one", "true"))
+    collect(Bundle.begin(repository), repository)
+    (read(repository).folder / "SHA256SUMS").write_text("")
+    with pytest.raises(ReleaseError, match="SHA256SUMS does not list what"):
+        read(repository).check_sums()
+
+
+def test_a_dirty_tree_has_no_evidence(repository: Repository) -> None:
+    write(repository.root / "untracked.py", "")
+    with pytest.raises(ReleaseError, match=r"The tree has changes \(untracked\.py\)"):
+        Bundle.begin(repository)
+    assert not Bundle.folder_of(repository).exists()
+
+
+def test_a_step_that_changes_other_files_ends_the_run(repository: Repository, steps: Steps) -> None:
+    steps(make_step("one", "echo x > stray.txt"), make_step("two", "true"))
+    with pytest.raises(ReleaseError, match=r"The tree has changes \(stray\.txt\)"):
+        collect(Bundle.begin(repository), repository)
+
+
+def test_output_replaces_its_file_only_when_the_command_has_ended_well(repository: Repository, steps: Steps) -> None:
+    name = RECORDS[0]
+    before = (repository.root / name).read_bytes()
+    steps(make_step("one", "echo half; exit 1", output=name, keeps=(name,)))
+    collect(Bundle.begin(repository), repository)
+    assert (repository.root / name).read_bytes() == before
+    steps(make_step("one", "echo whole; echo progress >&2", output=name, keeps=(name,)))
+    assert collect(read(repository), repository) is None
+    assert (repository.root / name).read_text() == "whole\n"
+    bundle = read(repository)
+    assert (bundle.folder / "files" / Path(name).name).read_text() == "whole\n"
+    assert (bundle.folder / "logs" / "01-one.log").read_text() == "progress\n"
+
+
+def test_evidence_of_another_commit_is_refused(repository: Repository) -> None:
+    bundle = Bundle.begin(repository)
+    write(repository.root / "new.py", "")
+    commit(repository.root, "other")
+    with pytest.raises(ReleaseError, match=rf"is of commit {bundle.commit[:12]}, .* differ in new\.py"):
+        bundle.check_current(repository)
+
+
+def test_evidence_holds_for_the_commit_of_its_own_records(repository: Repository) -> None:
+    bundle = Bundle.begin(repository)
+    (repository.root / RECORDS[0]).write_text("{}\n")
+    commit(repository.root, "baselines")
+    bundle.check_current(repository)
+
+
+def test_old_evidence_is_refused(repository: Repository) -> None:
+    bundle = Bundle.begin(repository)
+    long_ago = datetime.now(timezone.utc) - timedelta(days=evidence.MAX_AGE_DAYS, minutes=1)
+    old = Bundle(bundle.folder, {**bundle.about, "begun": long_ago.isoformat()})
+    with pytest.raises(ReleaseError, match="The evidence is 14 days old"):
+        old.check_current(repository)
+
+
+def test_fresh_evidence_keeps_what_there_was(repository: Repository, steps: Steps) -> None:
+    steps(make_step("one", "echo first"))
+    collect(Bundle.begin(repository), repository)
+    aside = set_aside(repository)
+    assert aside is not None
+    assert Bundle.read(aside).entry("one") is not None
+    assert not Bundle.folder_of(repository).exists()
+    assert set_aside(repository) is None
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0 or sys.platform != "linux", reason="mounts a full disk")
+def test_a_full_disk_is_a_sentence_and_loses_nothing(repository: Repository, steps: Steps) -> None:
+    folder = repository.root / "evidence"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("may not mount here")
+    try:
+        steps(make_step("one", "echo fine"), make_step("two", "head -c 1000000 /dev/zero"))
+        bundle = Bundle.begin(repository)
+        with pytest.raises(ReleaseError, match="cannot be written"):
+            collect(bundle, repository)
+        assert [entry.step for entry in read(repository).entries] == ["one"]
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_reading_evidence_changes_nothing(repository: Repository, steps: Steps) -> None:
+    steps(make_step("one", "true"))
+    collect(Bundle.begin(repository), repository)
+    before = snapshot(repository.root), (Bundle.folder_of(repository) / "bundle.json").read_bytes()
+    read(repository).check_sums()
+    assert before == (snapshot(repository.root), (Bundle.folder_of(repository) / "bundle.json").read_bytes())
+    assert git(repository.root, "status", "--short") == ""
+    assert json.loads(before[1])["version"] == "0.1.0"
