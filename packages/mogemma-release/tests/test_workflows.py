@@ -95,6 +95,7 @@ def test_jobs_platforms_and_pythons_are_the_definitions() -> None:
         (WORKFLOW, "needs.build-source.outputs.publish }}\n", "'true' }}\n", "a release is final by"),
         (WORKFLOW, '-c "import mogemma, ', '-c "import ', "does not have 'cibuildwheel' before 'import mogemma'"),
         (WORKFLOW, '--with "$sdist" mogemma doctor', '--with "$sdist" true', "does not have 'mogemma doctor' before"),
+        (WORKFLOW, "mogemma-release release notes", "mogemma-release release note", "calls `release note`, which"),
         (WORKFLOW, "sha256sum --check --strict", "head", "does not have 'sha256sum --check' before"),
         (WORKFLOW, "jobs:\n", "jobs: [\n", "is not the workflow"),
         (WORKFLOW, "    strategy:\n", "    strategies:\n", "is not the workflow"),

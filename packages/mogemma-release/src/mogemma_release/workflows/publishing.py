@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..cli import COMMANDS
 from ..matrix import JOBS, PLATFORMS, PYTHONS, SKIPPED
 from .workflow import Workflow, differs, does
 
@@ -48,6 +50,10 @@ def findings(workflow: Workflow) -> Iterator[str]:
     for name, reason in SKIPPED.items():
         if f"# No {name}: {reason}\n" not in workflow.text:
             yield f"does not say beside the platforms: No {name}: {reason}"
+    commands = {command.name for command in COMMANDS}
+    for name in re.findall(r"--package mogemma-release release ([\w-]+)", workflow.text):
+        if name not in commands:
+            yield f"calls `release {name}`, which does not exist"
     yield from _in_release(jobs[RELEASE])
     yield from _in_order(jobs)
 
