@@ -31,7 +31,7 @@ test: install ## run the tests of every package, each on its own
 	@$(RUN) pytest tools
 	@$(RUN) python tools/mojo_test.py
 
-lint: install ## style, types and format of Python and Mojo
+lint: install ## style, types and format of Python and Mojo, and GitHub's workflows
 	@$(RUN) ruff check
 	@$(RUN) ruff format --check
 	@$(RUN) mypy packages/mogemma
@@ -40,16 +40,18 @@ lint: install ## style, types and format of Python and Mojo
 	@$(RUN) mypy tools
 	@$(RUN) pyright
 	@$(RUN) mblack --quiet --line-length 80 --check mojo
+	@$(RUN) python tools/lint_workflows.py
 
 format: install ## write Python and Mojo in the one format
 	@$(RUN) ruff check --quiet --fix-only
 	@$(RUN) ruff format
 	@$(RUN) mblack --line-length 80 mojo
 
-check: install ## imports go one way, and the documents name what there is
+check: install ## imports go one way, documents name what there is, workflows do what the runbook says
 	@$(RUN) python tools/check_imports.py
 	@$(RUN) python tools/check_docs.py
 	@$(RUN) python tools/performance_table.py --check
+	@$(RUN) python -m mogemma_release.workflows
 
 demo: install ## fetch Gemma 3 270M (253 MB, once) and let it continue PROMPT
 	@model=$$($(RUN) python tools/fetch_models.py gemma-3-270m) && \

@@ -8,6 +8,7 @@ from .commands.baselines import baselines
 from .commands.docs import docs
 from .commands.dry_run import dry_run
 from .commands.evidence import evidence
+from .commands.gate import gate
 from .commands.go import go
 from .commands.notes import notes
 from .commands.plan import plan
@@ -23,6 +24,7 @@ COMMANDS: tuple[click.Command, ...] = (
     go,
     notes,
     tag,
+    gate,
     dry_run,
     rollback,
     docs,

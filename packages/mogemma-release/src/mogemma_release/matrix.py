@@ -56,3 +56,7 @@ PACKAGE = "mogemma"
 WORKFLOW = ".github/workflows/publish.yml"
 JOBS = ("build-source", "build-wheels", "publish-release")
 """The jobs of the publishing workflow, in this order."""
+
+CI_WORKFLOW = ".github/workflows/ci.yml"
+CI_JOBS = ("lint", "test", "build", "real-models", "check-release")
+"""The jobs that every change passes, in this order; the last one is started by hand."""
