@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import click
 
-COMMANDS: tuple[click.Command, ...] = ()
+from .commands.build import build
+from .commands.inspect import inspect
+from .commands.reproduce import reproduce
+from .commands.smoke import smoke
+
+COMMANDS: tuple[click.Command, ...] = (build, inspect, reproduce, smoke)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
