@@ -4,7 +4,7 @@ PROMPT ?= The most important thing about the sea is
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --quiet
 
-.PHONY: help install build smoke smoke-aarch64 test lint format check docs demo benchmark check-release clean
+.PHONY: help install build build-tools wheels smoke smoke-aarch64 test lint format check docs demo benchmark check-release clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -13,13 +13,20 @@ help: ## show this list
 install: $(UV) ## set up .venv with every package and tool, and compile the kernels
 	@$(UV) sync
 
-build: $(UV) ## build the sdist and the wheel of every package into dist/
+build: build-tools ## build the sdist and the wheel of every package into dist/
 	@rm -rf dist
-	@$(UV) build --quiet --all-packages
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(UV) build --quiet --all-packages --build-constraints build/tools.txt --require-hashes
 	@ls -l dist/*.whl dist/*.tar.gz
 
-smoke: build ## install the wheel alone into a new environment of every Python found, and run it
-	@$(RUN) python tools/smoke_wheel.py
+build-tools: $(UV) ## list setuptools and mojo-compiler as they are locked in build/tools.txt, for builds of the same bytes
+	@mkdir -p build
+	@$(UV) export --quiet --frozen --only-group build --output-file build/tools.txt
+
+wheels: install ## build the sdist and the wheel for every platform into dist/, from the commit
+	@$(RUN) release build
+
+smoke: build ## install what was built alone into a new environment of every Python found, and run it
+	@$(RUN) release smoke
 
 smoke-aarch64: install ## run what is built for Linux on aarch64, emulated by qemu if it is there
 	@$(RUN) python tools/smoke_aarch64.py

@@ -2,6 +2,7 @@
 
     python tools/smoke_aarch64.py                   products and tiny models at each CPU level, compared with this machine's
     python tools/smoke_aarch64.py TEST [OPTION ...] tests of the library instead, by pytest
+    python tools/smoke_aarch64.py --wheel WHEEL ARGUMENT ...   that wheel instead of one built here; the rest is for its Python
 
 The wheel is built for aarch64, and put beside an aarch64 Python of Debian's and aarch64 wheels of all it needs in
 build/aarch64; nothing of that is installed on this machine. Without `qemu-aarch64` (Debian's package qemu-user) nothing is
@@ -37,6 +38,8 @@ CPUS: Mapping[str, tuple[str, str]] = {
 }
 """Of each level: the processor that qemu is, and what /proc/cpuinfo says of it."""
 
+BEST = "aarch64_i8mm"
+
 PROGRAM = """
 import hashlib, json, sys
 from pathlib import Path
@@ -68,26 +71,44 @@ def main(arguments: Sequence[str]) -> int:
     if qemu is None:
         print("aarch64 is not tried: there is no qemu-aarch64. On Debian, apt-get install qemu-user brings it.")
         return 0
+    if not (FOLDER / "root").exists():
+        _python(FOLDER / "root")
+    if arguments[:1] == ["--wheel"]:
+        return run_wheel(qemu, Path(arguments[1]), arguments[2:])
     prepare([*NEEDED_BY_TESTS] if arguments else [])
     if arguments:
         options = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "timeout=1800", *arguments]
-        return subprocess.run(emulated(qemu, "aarch64_i8mm", options), env=environment(), check=False).returncode
+        return subprocess.run(emulated(qemu, BEST, options), env=environment(), check=False).returncode
     found = {level: differs(qemu, level) for level in CPUS}
     return 1 if any(found.values()) else 0
 
 
 def prepare(tests_need: Sequence[str]) -> None:
-    """Fill build/aarch64: a Python, once; the wheel and what it needs, as they are now."""
-    if not (FOLDER / "root").exists():
-        _python(FOLDER / "root")
+    """Fill build/aarch64/site: the wheel and what it needs, as they are now."""
     with tempfile.TemporaryDirectory() as temp:
         build = ["build", "--quiet", "--wheel", "--package", "mogemma", "--out-dir", temp]
         _uv(*build, _PYTHON_HOST_PLATFORM="linux-aarch64", MOGEMMA_CPU_LEVELS="")
         (wheel,) = Path(temp).glob("*.whl")
         shutil.rmtree(FOLDER / "site", ignore_errors=True)
-        platform = ["--python-platform", "aarch64-unknown-linux-gnu", "--python-version", python_version()]
-        install = ["pip", "install", "--quiet", "--only-binary", ":all:", "--target", str(FOLDER / "site")]
-        _uv(*install, *platform, str(wheel), *tests_need)
+        _install(FOLDER / "site", wheel, *tests_need)
+
+
+def run_wheel(qemu: str, wheel: Path, arguments: Sequence[str]) -> int:
+    """Run the emulated Python at each level, with a wheel and what that needs and nothing else; its exit status if it fails."""
+    with tempfile.TemporaryDirectory() as site:
+        _install(Path(site), wheel)
+        for level in CPUS:
+            print(f"{level}:", flush=True)
+            done = subprocess.run(emulated(qemu, level, arguments), env=environment(Path(site)), check=False)
+            if done.returncode:
+                return done.returncode
+    return 0
+
+
+def _install(site: Path, wheel: Path, *more: str) -> None:
+    platform = ["--python-platform", "aarch64-unknown-linux-gnu", "--python-version", python_version()]
+    install = ["pip", "install", "--quiet", "--only-binary", ":all:", "--target", str(site)]
+    _uv(*install, *platform, str(wheel), *more)
 
 
 def _uv(*arguments: str, **variables: str) -> None:
@@ -136,9 +157,9 @@ def emulated(qemu: str, level: str, arguments: Sequence[str]) -> list[str]:
     return [qemu, "-cpu", cpu, "-L", str(root), str(python), *arguments]
 
 
-def environment() -> dict[str, str]:
+def environment(site: Path = FOLDER / "site") -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MOGEMMA_"))}
-    return {**ours, "PYTHONPATH": str(FOLDER / "site"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**ours, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def differs(qemu: str, level: str) -> bool:

@@ -13,6 +13,8 @@ from setuptools.command.sdist import sdist
 from setuptools.errors import CompileError
 
 import kernel_build
+import reproducible
+import sbom
 
 PROJECT = Path(__file__).resolve().parent
 KERNEL_PACKAGE = Path("mogemma", "_kernel")
@@ -65,7 +67,15 @@ class BuildKernel(Command):
 
 
 class Sdist(sdist):
-    """Carries the Mojo sources along as mojo/."""
+    """Carries the Mojo sources along as mojo/, and has the same bytes wherever it is made."""
+
+    def run(self) -> None:
+        # setuptools would take over what this list of an earlier build has, even if it no longer belongs to the package.
+        for listed in PROJECT.glob("src/*.egg-info/SOURCES.txt"):
+            listed.unlink()
+        super().run()
+        for archive in self.archive_files or ():
+            reproducible.normalise_sdist(Path(archive))
 
     def make_release_tree(self, base_dir: str, files: list[str]) -> None:
         super().make_release_tree(base_dir, files)
@@ -83,6 +93,11 @@ class Wheel(bdist_wheel):
         # What an earlier build left there (a removed module, another CPU level) must not get into this wheel.
         shutil.rmtree(self.get_finalized_command("build").build_lib, ignore_errors=True)
         super().run()
+        reproducible.normalise_wheel(Path(self.distribution.dist_files[-1][2]))
+
+    def egg2dist(self, egginfo_path: str, distinfo_path: str) -> None:
+        super().egg2dist(egginfo_path, distinfo_path)
+        sbom.write(Path(distinfo_path))
 
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", kernel_build.current_target().wheel_platform

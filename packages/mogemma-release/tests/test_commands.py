@@ -42,7 +42,7 @@ def test_plan_runs_nothing_and_shows_how_far_it_is(repository: Repository, monke
     assert status == 0
     assert [step["name"] for step in told["evidence"]] == [step.name for step in EVIDENCE]
     assert {step["state"] for step in told["evidence"]} == {None}
-    steps = (make_step("install", "true"), make_step("check-release", "false"))
+    steps = (make_step("install", "true"), make_step("models", "false"))
     monkeypatch.setattr(evidence, "EVIDENCE", steps)
     assert release(repository, "evidence", "--quiet")[0] == 1
     told = json.loads(release(repository, "plan", "--json")[1])

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import platform
-import subprocess
 import sys
-import tarfile
-import zipfile
 from pathlib import Path
-from shutil import copy
 
 import pytest
+from small_kernel import HEADER, TWICE, write_kernel
 
 import build_backend
 import kernel_build
@@ -32,47 +28,7 @@ from kernel_build import (
 )
 
 PROJECT = Path(kernel_build.__file__).parent
-
-HEADER = """
-#include <stdint.h>
-/* Not mogemma_old(void), which is gone. */
-int32_t mogemma_abi_version(void);
-float mogemma_twice(float x); // half of mogemma_fourfold(x)
-"""
-ABI = """
-from ops.twice import twice
-
-
-@export("mogemma_abi_version")
-def mogemma_abi_version() abi("C") -> Int32:
-    return 7
-
-
-@export("mogemma_twice")
-def mogemma_twice(x: Float32) abi("C") -> Float32:
-    return twice(x)
-
-
-@export("mogemma_inner")
-def mogemma_inner() abi("C") -> Int32:
-    return 1
-"""
-TWICE = "def twice(x: Float32) -> Float32:\n    return 2 * x\n"
 NEEDS_RUNTIME = "def twice(x: Float32) -> Float32:\n    var xs: List[Float32] = [x, x]\n    return xs[0] + xs[Int(x)]\n"
-
-
-def write_kernel(folder: Path) -> Path:
-    """The sources of a small kernel, in the shape of the real ones."""
-    for name, text in {
-        "include/mogemma.h": HEADER,
-        "src/abi.mojo": ABI,
-        "src/ops/__init__.mojo": "",
-        "src/ops/twice.mojo": TWICE,
-    }.items():
-        file = folder / "mojo" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    return folder / "mojo"
 
 
 class Build:
@@ -309,61 +265,6 @@ def test_native_is_the_best_level_of_this_machine() -> None:
 def test_a_level_of_another_processor_is_refused() -> None:
     with pytest.raises(KernelBuildError, match="names x86_64_v9; linux x86_64 has native, x86_64_v3"):
         chosen_levels(TARGETS["linux-x86_64"], "x86_64_v9")
-
-
-@pytest.fixture
-def repository(mojo: Path) -> Path:
-    """A repository with the small kernel and an empty package, to be built by the real setup.py."""
-    project = mojo.parent / "packages" / "mogemma"
-    (project / "src" / "mogemma").mkdir(parents=True)
-    (project / "src" / "mogemma" / "__init__.py").touch()
-    for name in "pyproject.toml setup.py build_backend.py kernel_build.py MANIFEST.in README.md LICENSE NOTICE".split():
-        copy(PROJECT / name, project / name)
-    return project
-
-
-def call_backend(hook: str, project: Path, out: Path, **environment: str) -> Path:
-    """What pip and uv do with a project, less the new environment."""
-    script = f"import sys; sys.path.insert(0, '.'); import build_backend; print(build_backend.{hook}(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(out)],
-        cwd=project,
-        env={**os.environ, "MOGEMMA_CPU_LEVELS": "", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return out / done.stdout.splitlines()[-1]
-
-
-def test_the_sdist_alone_builds_a_wheel_for_every_python(repository: Path, tmp_path: Path) -> None:
-    sdist = call_backend("build_sdist", repository, tmp_path)
-    with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-        archive.extractall(tmp_path / "unpacked", filter="data")
-    assert {"mojo/include/mogemma.h", "mojo/src/abi.mojo", "mojo/src/ops/twice.mojo", "LICENSE"} <= names
-    (project,) = (tmp_path / "unpacked").iterdir()
-
-    wheel = call_backend("build_wheel", project, tmp_path)
-    assert wheel.name.endswith(f"-py3-none-{current_target().wheel_platform}.whl")
-    kernel = {"mogemma.h", "levels.json"} | {current_target().library_name(level) for level in current_target().levels}
-    with zipfile.ZipFile(wheel) as zipped:
-        assert {Path(name).name for name in zipped.namelist() if "_kernel/" in name} == kernel
-
-
-def test_a_wheel_for_another_platform_holds_its_libraries(repository: Path, tmp_path: Path) -> None:
-    wheel = call_backend("build_wheel", repository, tmp_path, _PYTHON_HOST_PLATFORM="linux-aarch64")
-    assert wheel.name.endswith("-py3-none-manylinux_2_17_aarch64.whl")
-    with zipfile.ZipFile(wheel) as zipped:
-        libraries = {Path(name).name for name in zipped.namelist() if "libmogemma" in name}
-    assert libraries == {"libmogemma-aarch64_dotprod.so", "libmogemma-aarch64_i8mm.so"}
-
-
-def test_an_editable_install_gets_its_kernels_in_the_source_tree(repository: Path, tmp_path: Path) -> None:
-    call_backend("build_editable", repository, tmp_path)
-    names = {file.name for file in (repository / "src" / "mogemma" / "_kernel").iterdir()}
-    assert names >= {"mogemma.h", "levels.json", current_target().library_name(current_target().levels[0])}
 
 
 def test_the_compiler_is_required_for_wheels_and_not_for_sdists(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,9 +27,10 @@ SKIPPED = ("cp310-musllinux_x86_64", "cp310-manylinux_i686", "cp310-win_amd64", 
 
 
 def findings(project: str) -> Iterator[str]:
-    """What is wrong in the text of a pyproject.toml; nothing if it does not speak of cibuildwheel."""
+    """What is wrong in the text of a pyproject.toml."""
     configuration = tomllib.loads(project).get("tool", {}).get("cibuildwheel")
     if configuration is None:
+        yield "says nothing of cibuildwheel"
         return
     build, skip = (_patterns(configuration.get(option, "")) for option in ("build", "skip"))
     for minor in range(8, 20):
