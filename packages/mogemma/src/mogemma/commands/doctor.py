@@ -171,14 +171,16 @@ def _long_name(option: click.Option) -> str:
 
 def _complaints(variable: str, option: click.Option) -> list[str]:
     """What is wrong with a variable that is set."""
-    from ..library import find_model  # noqa: PLC0415  loads numpy
+    from ..hub.locate import Located, search  # noqa: PLC0415  loads numpy
 
     context = click.Context(click.Command("mogemma"))
     try:
         value = option.type_cast_value(context, option.value_from_envvar(context))
         for config in (mogemma.GenerationConfig, mogemma.EmbeddingConfig):
             if option.name == "model":
-                find_model(value).stat()
+                found = search(value)
+                if isinstance(found, Located):
+                    found.path.stat()
             elif option.name in config.__dataclass_fields__ and not option.multiple:
                 config(**{"model": "any", option.name: value})
     except click.BadParameter as error:
