@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ..checkpoint.bounded_json import read_json_file
 from ..checkpoint.safetensors import INDEX
 from ..errors import MogemmaError
-from .files import MODULES, SINGLE, TOKENIZERS, choose
+from .files import MODULES, SINGLE, TOKENIZERS, choose, is_gguf_model
 from .source import HubSource
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -108,7 +108,7 @@ def shards(snapshot: Path) -> set[str]:
 
 
 def _models_in(repo_id: str, snapshot: Path) -> Iterator[Cached]:
-    ggufs = [name for name in _names(snapshot) if name.endswith(".gguf")]
+    ggufs = [name for name in _names(snapshot) if is_gguf_model(name)]
     for which in [None, *ggufs] if not ggufs or (snapshot / "config.json").exists() else ggufs:
         found = find(HubSource(repo_id, which))
         if found is not None and (which is not None) == (found.path != snapshot):

@@ -198,10 +198,7 @@ def _explain(source: HubSource, error: BaseException) -> MogemmaError:
     if isinstance(error, errors.GatedRepoError):
         return ModelAccessError(_how_to_get_access(source))
     if isinstance(error, (errors.RepositoryNotFoundError, errors.HFValidationError)):
-        return ModelNotFoundError(
-            f"There is no model {source.repo_id} on {host}, and no file or folder of that name here. Is it misspelt? For a "
-            "private one set HF_TOKEN to a token that may read it."
-        )
+        return _no_such_model(source, host)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return NotHereError(f"{source} is not on this machine, and HF_HUB_OFFLINE forbids to download it.")
     if isinstance(error, errors.HfHubHTTPError) and getattr(error, "response", None) is not None:
@@ -236,8 +233,19 @@ def _explain_failure(source: HubSource, host: str, error: BaseException) -> Moge
 _AGAIN = "Run the same again: the files that have arrived whole are kept."
 
 
+def _no_such_model(source: HubSource, host: str) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"There is no model {source.repo_id} on {host}, and no file or folder of that name here. Is it misspelt? For a "
+        "private one set HF_TOKEN to a token that may read it."
+    )
+
+
 def _explain_status(source: HubSource, host: str, error: Any) -> MogemmaError:
+    from huggingface_hub import get_token  # noqa: PLC0415  as above
+
     status, headers = error.response.status_code, error.response.headers
+    if status == 401 and not get_token():
+        return _no_such_model(source, host)  # what is private is not told from what does not exist
     if status == 401:
         return ModelAccessError(
             f"{host} refuses the token: it is wrong, or was withdrawn. Make a new one at https://huggingface.co/settings/tokens "

@@ -61,7 +61,7 @@ def choose(source: HubSource, names: Collection[str]) -> list[str]:
                 f"{source.repo_id} lists a file {quote(name)}, which would be written outside of its folder. Nothing was "
                 "downloaded. Take the model from somebody else."
             )
-    ggufs = sorted(name for name in names if _is_gguf_model(name))
+    ggufs = sorted(name for name in names if is_gguf_model(name))
     if source.which is not None:
         return [_asked_for(source, names, ggufs)]
     if SINGLE in names or INDEX in names:
@@ -82,7 +82,8 @@ def is_shard(name: str) -> bool:
     return _SHARD.fullmatch(name) is not None
 
 
-def _is_gguf_model(name: str) -> bool:
+def is_gguf_model(name: str) -> bool:
+    """Whether a file holds a model, and no tower for images, no draft model and no statistics."""
     base = PurePosixPath(name).name.lower()
     return base.endswith(".gguf") and not base.startswith(_NO_MODEL) and "imatrix" not in base
 

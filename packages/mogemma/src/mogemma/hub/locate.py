@@ -78,9 +78,14 @@ def locate(
     try:
         return _download(found.source, on_progress, on_download)
     except (HubUnreachableError, NotHereError) as error:
-        path = stand_in(default) if name is None else None
-        if path is None:
+        if name is not None:
             raise
+        path = stand_in(default)
+        if path is None:
+            raise type(error)(
+                f"No model is named, and the default one, {default}, cannot be had: {error} Or name one that is here; "
+                "`mogemma list` shows them."
+            ) from error
         (tell or _warn)(f"{path} takes the place of {default}: {error}")
         return Located(path, "model folder")
 
@@ -128,7 +133,7 @@ def _of(cached: cache.Cached) -> Located:
 
 
 def _warn(sentence: str) -> None:
-    warnings.warn(sentence, UserWarning, stacklevel=5)  # at the line that made the model
+    warnings.warn(sentence, UserWarning, stacklevel=4)  # at the line that made the model
 
 
 def _not_found(name: str) -> str:

@@ -29,10 +29,10 @@ def kept(repo_id: str) -> Kept:
     folder = cache.repository_folder(repo_id)
     if folder.is_symlink() or not folder.is_dir():
         raise ModelNotFoundError(f"{cache.cache_folder()} has nothing of {repo_id}. `mogemma list` shows what is here.")
-    blobs = (
-        file for file in folder.rglob("*") if file.is_file() and not (file.is_symlink() and "snapshots" in file.parts)
-    )
-    return Kept(repo_id, folder, sum(file.stat().st_size for file in blobs))
+    blobs = [file for file in folder.glob("blobs/*") if file.is_file()]
+    # Where a system has no links, the content itself is there.
+    copies = [file for file in folder.glob("snapshots/**/*") if file.is_file() and not file.is_symlink()]
+    return Kept(repo_id, folder, sum(file.stat().st_size for file in (*blobs, *copies)))
 
 
 def remove(repo_id: str) -> Kept:
