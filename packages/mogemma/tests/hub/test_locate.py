@@ -223,7 +223,7 @@ def test_without_the_extra_it_says_what_to_install(folder: Path, tmp_path: Path)
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].startswith(
-        "mogemma.hub.client.NotHereError: ggml-org/gemma-3-1b-it-GGUF is not on"
+        "mogemma.hub.trouble.NotHereError: ggml-org/gemma-3-1b-it-GGUF is not on"
     )
     assert "pip install 'mogemma[hub]'" in done.stderr
 

@@ -87,6 +87,11 @@ def write_reference(repo_id: str, revision: str) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def drop_unfinished(repo_id: str, digest: str) -> None:
+    """Remove what the client keeps of a file that has not arrived whole, so that it is not continued."""
+    (repository_folder(repo_id) / "blobs" / f"{digest}.incomplete").unlink(missing_ok=True)
+
+
 def snapshot_folder(repo_id: str, revision: str) -> Path:
     return repository_folder(repo_id) / "snapshots" / revision
 

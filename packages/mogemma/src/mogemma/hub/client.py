@@ -1,39 +1,25 @@
-"""huggingface-hub, asked for one thing at a time, and what can go wrong with it as sentences.
+"""huggingface-hub, asked for one thing at a time.
 
 Works with 0.30, which is built on requests, to 2.4, on httpx2: nothing but their common surface is used.
 """
 
 from __future__ import annotations
 
-import errno
 import inspect
-import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
-from ..errors import DownloadError, ModelAccessError, ModelNotFoundError, MogemmaError
 from .cache import cache_folder
-from .known import licence_of
 from .source import HubSource
+from .trouble import NotHereError, endpoint, explained
 
 OnBytes = Callable[[int], None]
 """Called with how many more bytes have arrived; fewer than none when some have to be sent again."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_HTTP_LIBRARIES = ("requests", "httpx", "httpx2", "urllib3", "httpcore", "httpcore2")
-
-
-class HubUnreachableError(DownloadError):
-    """The hub does not answer."""
-
-
-class NotHereError(ModelNotFoundError):
-    """The model is not on this machine, and the hub may not, or cannot, be asked."""
 
 
 class RemoteFile(NamedTuple):
@@ -47,6 +33,11 @@ class RemoteFile(NamedTuple):
     n_bytes: int
     sha256: str | None
     git_sha1: str | None
+
+    @property
+    def digest(self) -> str:
+        """What the cache calls the content."""
+        return self.sha256 or self.git_sha1 or ""
 
 
 class Repository(NamedTuple):
@@ -96,8 +87,8 @@ def look_up(source: HubSource) -> Repository:
     """
     from huggingface_hub import HfApi  # noqa: PLC0415  as above
 
-    with _explained(source):
-        api = HfApi(endpoint=_endpoint(), library_name="mogemma")
+    with explained(source):
+        api = HfApi(endpoint=endpoint(), library_name="mogemma")
         info = api.model_info(source.repo_id, files_metadata=True, timeout=_timeout())
         files = {each.rfilename: _remote_file(each) for each in info.siblings or ()}
         if not _COMMIT.fullmatch(str(info.sha)):
@@ -117,23 +108,17 @@ def download(source: HubSource, name: str, revision: str, on_bytes: OnBytes | No
     options: dict[str, Any] = {}
     if on_bytes is not None and "tqdm_class" in inspect.signature(hf_hub_download).parameters:  # since 1.0
         options["tqdm_class"] = _bar(on_bytes)
-    with _explained(source):
+    with explained(source):
         path = hf_hub_download(
             source.repo_id,
             name,
             revision=revision,
             cache_dir=cache_folder(),
-            endpoint=_endpoint(),
+            endpoint=endpoint(),
             library_name="mogemma",
             **options,
         )
     return Path(path)
-
-
-def _endpoint() -> str:
-    from huggingface_hub import constants  # noqa: PLC0415  as above
-
-    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
 def _timeout() -> float:
@@ -176,117 +161,3 @@ def _bar(on_bytes: OnBytes) -> type:
             pass
 
     return Bar
-
-
-@contextmanager
-def _explained(source: HubSource) -> Iterator[None]:
-    """Turn what the client raises into one of ours."""
-    try:
-        yield
-    except MogemmaError:
-        raise
-    except Exception as error:
-        raise _explain(source, error) from error
-
-
-def _explain(source: HubSource, error: BaseException) -> MogemmaError:
-    from huggingface_hub import errors  # noqa: PLC0415  as above
-
-    host = urlsplit(_endpoint()).netloc
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-        return _explain(source, error.__cause__)
-    if isinstance(error, errors.GatedRepoError):
-        return ModelAccessError(_how_to_get_access(source))
-    if isinstance(error, (errors.RepositoryNotFoundError, errors.HFValidationError)):
-        return _no_such_model(source, host)
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return NotHereError(f"{source} is not on this machine, and HF_HUB_OFFLINE forbids to download it.")
-    if isinstance(error, errors.HfHubHTTPError) and getattr(error, "response", None) is not None:
-        return _explain_status(source, host, error)
-    return _explain_failure(source, host, error)
-
-
-def _explain_failure(source: HubSource, host: str, error: BaseException) -> MogemmaError:
-    """What is no answer of the hub: the disk, the network, or something else that answers."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.ENOSPC:
-        return DownloadError(
-            f"{source}: the disk that holds {cache_folder()} is full. Make room there, or set HF_HOME to a folder on another."
-        )
-    if number in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}:
-        return DownloadError(
-            f"{source}: {cache_folder()} cannot be written ({error}). Set HF_HOME to a folder of yours."
-        )
-    if "Consistency check failed" in str(error):
-        return DownloadError(f"{source}: {host} sent a file of another size than it said. {_AGAIN}")
-    if isinstance(error, (ConnectionError, TimeoutError)) or type(error).__module__.startswith(_HTTP_LIBRARIES):
-        return HubUnreachableError(
-            f"{source} is not on this machine as a whole, and {host} cannot be reached, or broke off ({_first_line(error)}). "
-            f"Is there a network, or a proxy to be set (HTTPS_PROXY)? {_AGAIN}"
-        )
-    return DownloadError(
-        f"{source} cannot be downloaded: {host} does not answer as a hub does ({_first_line(error)}). Is HF_ENDPOINT right, "
-        "and no proxy in between?"
-    )
-
-
-_AGAIN = "Run the same again: the files that have arrived whole are kept."
-
-
-def _no_such_model(source: HubSource, host: str) -> ModelNotFoundError:
-    return ModelNotFoundError(
-        f"There is no model {source.repo_id} on {host}, and no file or folder of that name here. Is it misspelt? For a "
-        "private one set HF_TOKEN to a token that may read it."
-    )
-
-
-def _explain_status(source: HubSource, host: str, error: Any) -> MogemmaError:
-    from huggingface_hub import get_token  # noqa: PLC0415  as above
-
-    status, headers = error.response.status_code, error.response.headers
-    if status == 401 and not get_token():
-        return _no_such_model(source, host)  # what is private is not told from what does not exist
-    if status == 401:
-        return ModelAccessError(
-            f"{host} refuses the token: it is wrong, or was withdrawn. Make a new one at https://huggingface.co/settings/tokens "
-            "and set HF_TOKEN to it, or unset HF_TOKEN where the model needs none."
-        )
-    if status == 403:
-        return ModelAccessError(
-            f"The token may not read {source.repo_id}. Give it the permission to read (gated) repositories at "
-            "https://huggingface.co/settings/tokens, or set HF_TOKEN to another."
-        )
-    if status == 429:
-        wait = str(headers.get("Retry-After", ""))
-        when = f"in {wait} s" if wait.isdecimal() else "in some minutes"
-        return DownloadError(
-            f"{source}: {host} has had too many requests from this address. Try again {when}; with HF_TOKEN set the limit is "
-            "higher."
-        )
-    if status == 404:
-        return DownloadError(f"{source} has changed on {host} meanwhile: a file is gone. Run the same again.")
-    return DownloadError(f"{source}: {host} answers with status {status}. Try again later. {_AGAIN}")
-
-
-def _how_to_get_access(source: HubSource) -> str:
-    from huggingface_hub import get_token  # noqa: PLC0415  as above
-
-    licence = licence_of(source.repo_id)
-    terms = f"the {licence.name} ({licence.url})" if licence else "its licence"
-    page = f"https://huggingface.co/{source.repo_id}"
-    if get_token():
-        return (
-            f"{source.repo_id} is given only to who has accepted {terms}, and the account of your token has not, or waits for "
-            f"an answer. Log in with it at {page}, accept there, and run the same again. A fine-grained token also needs the "
-            "permission to read gated repositories."
-        )
-    return (
-        f"{source.repo_id} is given only to who has accepted {terms}. (1) Log in at {page} and accept. (2) Make a token that "
-        "may read at https://huggingface.co/settings/tokens. (3) Set HF_TOKEN to it, or run: hf auth login. Then run the same "
-        "again."
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:200]

@@ -23,10 +23,10 @@ from ..checkpoint.files import stat_path
 from ..errors import ModelNotFoundError
 from ..library import FOLDER_VARIABLE, find_in_folder, model_folder
 from . import cache
-from .client import HubUnreachableError, NotHereError
 from .known import GENERATOR, KNOWN, STAND_INS
 from .pull import Plan, Progress, look_up, pull
 from .source import HubSource, read_source
+from .trouble import HubUnreachableError, NotHereError
 
 
 class Located(NamedTuple):

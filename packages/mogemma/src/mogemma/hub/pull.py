@@ -14,11 +14,13 @@ from ..errors import DownloadError, ModelFormatError
 from . import cache, client
 from .files import choose, is_shard, listed
 from .source import HubSource
+from .trouble import HubUnreachableError, WrongSizeError
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are done and those in all."""
 
 _BLOCK_BYTES = 1 << 20
+_ATTEMPTS = 3
 
 
 class Plan(NamedTuple):
@@ -91,6 +93,10 @@ class _Count:
         if self._tell is not None:
             self._tell(min(self._whole + self._part, self._total), self._total)
 
+    def drop_part(self) -> None:
+        """What has arrived of a file is lost, or is counted again."""
+        self._part = 0
+
     def close_file(self, n_bytes: int) -> None:
         """A file is whole, wherever its bytes came from."""
         self._whole += n_bytes
@@ -103,11 +109,11 @@ def _take(source: HubSource, name: str, repository: client.Repository, done: _Co
     expected = repository.files[name]
     path = cache.snapshot_folder(source.repo_id, repository.revision) / name
     was_here = path.exists()
-    client.download(source, name, repository.revision, done.on_bytes)
+    _download(source, name, repository, done)
     if not _is_sound(path, expected):
         _discard(path)
         if was_here:
-            client.download(source, name, repository.revision, done.on_bytes)
+            _download(source, name, repository, done)
         if not was_here or not _is_sound(path, expected):
             _discard(path)
             raise DownloadError(
@@ -115,6 +121,21 @@ def _take(source: HubSource, name: str, repository: client.Repository, done: _Co
                 "again; if that does not help, something between here and the hub changes what it sends."
             )
     done.close_file(expected.n_bytes)
+
+
+def _download(source: HubSource, name: str, repository: client.Repository, done: _Count) -> None:
+    """Download one file. The client mends a short break by itself (before 1.0, when it is asked again), not a long one."""
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        try:
+            client.download(source, name, repository.revision, done.on_bytes)
+        except (HubUnreachableError, WrongSizeError) as error:  # noqa: PERF203  three times at most
+            done.drop_part()
+            if isinstance(error, WrongSizeError):
+                cache.drop_unfinished(source.repo_id, repository.files[name].digest)
+            if not attempts_left:
+                raise
+        else:
+            return
 
 
 def _is_sound(path: Path, expected: client.RemoteFile) -> bool:
