@@ -119,7 +119,7 @@ class LoopbackHub:
 
             do_HEAD = do_GET  # noqa: N815  its name is the server's
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its name is the server's
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

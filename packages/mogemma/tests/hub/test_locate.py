@@ -197,7 +197,7 @@ class TestOffline:
         assert known.requests == []
 
     def test_what_is_not_is_a_sentence_and_no_attempt(self, folder: Path, known: LoopbackHub) -> None:
-        with pytest.raises(ModelNotFoundError, match=rf"HF_HUB_OFFLINE forbids .* mogemma pull {REPO_ID}"):
+        with pytest.raises(ModelNotFoundError, match=rf"HF_HUB_OFFLINE forbids that.* mogemma pull {REPO_ID}"):
             locate(GENERATOR)
         assert known.requests == []
 
@@ -206,7 +206,7 @@ def test_the_variable_of_the_hub_is_what_makes_it_offline(folder: Path, known: L
     program = "from mogemma.hub.locate import locate; locate('tiny/gguf')"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
-    assert "HF_HUB_OFFLINE forbids to download it" in done.stderr
+    assert "HF_HUB_OFFLINE forbids that" in done.stderr
     assert known.requests == []
 
 
@@ -223,7 +223,7 @@ def test_without_the_extra_it_says_what_to_install(folder: Path, tmp_path: Path)
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].startswith(
-        "mogemma.hub.trouble.NotHereError: ggml-org/gemma-3-1b-it-GGUF is not on"
+        "mogemma.hub.trouble.NotHereError: ggml-org/gemma-3-1b-it-GGUF is to be"
     )
     assert "pip install 'mogemma[hub]'" in done.stderr
 

@@ -167,6 +167,17 @@ class TestConnection:
             request.file for request in hub.requests if request.server == "hub" and "/resolve/" in request.path
         ] == ["model.safetensors"]
 
+    def test_a_repository_that_was_renamed_is_followed(self, hub: LoopbackHub) -> None:
+        def moved(request: Request) -> Answer | None:
+            there = request.path.replace("old/name", "tiny/gguf")
+            query = "?blobs=true" if "/api/" in there else ""
+            return Answer(307, {"Location": there + query}) if there != request.path else None
+
+        hub.fault = moved
+        found = pull(HubSource("old/name"))
+        assert found.path.read_bytes() == (GEMMA / "model.gguf").read_bytes()
+        assert cache.find(HubSource("old/name")) == found
+
     def test_no_hub_at_all_is_a_sentence(self, home: Path) -> None:
         with pytest.raises(DownloadError, match=r"tiny/gguf .*127\.0\.0\.1:9 cannot be reached"):
             pull(ONE_FILE)
@@ -174,8 +185,12 @@ class TestConnection:
 
     def test_something_else_that_answers_is_a_sentence(self, hub: LoopbackHub, home: Path) -> None:
         """A login page of a hotel, say."""
-        for body in (b"<!doctype html><title>Log in</title>", b"[]", b'{"sha": "../../x"}', b"{}"):
-            hub.fault = lambda _, body=body: Answer(200, {"Content-Type": "text/html"}, body)  # type: ignore[misc]
+        answers = [
+            Answer(200, {"Content-Type": "text/html"}, body)
+            for body in (b"<!doctype html><title>Log in</title>", b"[]", b'{"sha": "../../x"}', b"{}")
+        ]
+        hub.fault = lambda _: answers.pop()
+        while answers:
             with pytest.raises(DownloadError, match="does not answer as a hub does"):
                 pull(ONE_FILE)
         assert not home.exists()

@@ -63,11 +63,10 @@ def check_installed(what_for: str) -> None:
 
 def check_reachable(source: HubSource) -> None:
     """Raise NotHereError where nothing can be downloaded, before anything is tried."""
-    check_installed(f"{source} is not on this machine; to download it")
+    check_installed(f"{source} is to be downloaded; for that")
     if is_offline():
         raise NotHereError(
-            f"{source} is not on this machine (looked for in {cache_folder()}), and HF_HUB_OFFLINE forbids to download it. "
-            f"Unset HF_HUB_OFFLINE and run: mogemma pull {source}"
+            f"{source} is to be downloaded, and HF_HUB_OFFLINE forbids that. Unset it and run: mogemma pull {source}"
         )
 
 

@@ -59,7 +59,7 @@ def _explain(source: HubSource, error: BaseException) -> MogemmaError:
     if isinstance(error, (errors.RepositoryNotFoundError, errors.HFValidationError)):
         return _no_such_model(source, host)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return NotHereError(f"{source} is not on this machine, and HF_HUB_OFFLINE forbids to download it.")
+        return NotHereError(f"{source} is to be downloaded, and HF_HUB_OFFLINE forbids that.")
     if isinstance(error, errors.HfHubHTTPError) and getattr(error, "response", None) is not None:
         return _explain_status(source, host, error)
     return _explain_failure(source, host, error)
@@ -82,8 +82,7 @@ def _explain_failure(source: HubSource, host: str, error: BaseException) -> Moge
     is_of_http = type(error).__module__.startswith(_HTTP_LIBRARIES) and not isinstance(error, ValueError)
     if isinstance(error, (ConnectionError, TimeoutError)) or is_of_http:
         return HubUnreachableError(
-            f"{source} is not on this machine as a whole, and {host} cannot be reached, or broke off ({_first_line(error)}). "
-            f"Is there a network, or a proxy to be set (HTTPS_PROXY)? {_AGAIN}"
+            f"{source} cannot be downloaded: {host} cannot be reached, or broke off ({_first_line(error)}). Is there a network, or a proxy to be set (HTTPS_PROXY)? {_AGAIN}"
         )
     return DownloadError(
         f"{source} cannot be downloaded: {host} does not answer as a hub does ({_first_line(error)}). Is HF_ENDPOINT right, "
