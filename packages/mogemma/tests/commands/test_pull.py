@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -11,11 +13,12 @@ import pytest
 from checkpoints import GEMMA
 from commandline import document, run, start
 from hub_fixtures import GGUF
-from loopback_hub import Answer, LoopbackHub, Repository
+from loopback_hub import Answer, LoopbackHub, Repository, sha256
 
 from mogemma import SyncGemmaModel
 from mogemma.hub import cache
 from mogemma.hub.known import GENERATOR, KNOWN
+from mogemma.hub.source import HubSource
 
 
 def test_it_prints_the_path_and_tells_size_and_licence_beside_it(hub: LoopbackHub) -> None:
@@ -88,11 +91,26 @@ def test_the_clients_own_bars_and_warnings_do_not_appear(hub: LoopbackHub) -> No
     assert [line.split(b":")[0] for line in error.splitlines()] == [b"Downloading tiny/folder", b"tiny/folder is here"]
 
 
+def test_ctrl_c_ends_it_and_leaves_no_half_model(hub: LoopbackHub, home: Path) -> None:
+    hub.hold = threading.Event()
+    process = start("pull", "tiny/gguf")
+    deadline = time.monotonic() + 30
+    while not hub.asked("GET", GGUF) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert (process.returncode, output) == (130, b"")
+    assert cache.find(HubSource("tiny/gguf")) is None
+    assert [
+        file for file in home.rglob("blobs/*") if file.name.endswith(sha256((GEMMA / "model.gguf").read_bytes()))
+    ] == []
+
+
 def test_at_a_terminal_a_bar_in_bytes_shows_a_long_download(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     from mogemma.commands import progress  # noqa: PLC0415  as below
     from mogemma.commands.models import downloading  # noqa: PLC0415  before it, sys.stderr is pytest's
     from mogemma.hub.pull import pull  # noqa: PLC0415  loads the rest
-    from mogemma.hub.source import HubSource  # noqa: PLC0415  as above
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from mogemma import (
     UnsupportedModelError,
 )
 from mogemma.hub import cache
+from mogemma.hub.client import _bar
 from mogemma.hub.pull import look_up, pull
 from mogemma.hub.source import HubSource
 
@@ -104,6 +106,19 @@ def test_progress_grows_to_all_bytes(hub: LoopbackHub) -> None:
     assert told == sorted(told)
     assert told[-1] == (found.n_bytes, found.n_bytes)
     assert len({done for done, _ in told}) > 3
+
+
+def test_progress_of_the_hubs_newer_storage_is_counted_once() -> None:
+    """Its protocol (Xet) is not spoken here; its reporter is what calls the bars, with sums of two kinds of bytes."""
+    reporting = pytest.importorskip("huggingface_hub.utils._xet_progress_reporting", reason="the client has none")
+    told: list[int] = []
+    options = {"reconstruction_desc": "a", "total": 1000, "log_level": 30, "name": "huggingface_hub.xet_get"}
+    with reporting.XetDownloadProgressReporter(**options, tqdm_class=_bar(told.append)) as reporter:
+        for here, transferred in ((0, 100), (400, 700), (1000, 900)):
+            sums = {"total_bytes_completed": here, "total_transfer_bytes_completed": transferred, "total_bytes": 1000}
+            rates = {"total_bytes_completion_rate": 5.0, "total_transfer_bytes_completion_rate": None}
+            reporter.update_progress(SimpleNamespace(**sums, **rates))
+    assert sum(told) == 1000
 
 
 def test_looking_up_downloads_nothing(hub: LoopbackHub, home: Path) -> None:

@@ -138,25 +138,21 @@ def _licence(info: Any) -> str | None:
 
 
 def _bar(on_bytes: OnBytes) -> type:
-    """As much of tqdm's class as the client calls: a bar for each file, which here is a number that grows."""
+    """The client's class of progress bars, one for each file, made to tell a number instead of drawing."""
+    from huggingface_hub import utils  # noqa: PLC0415  as above
 
-    class Bar:
-        def __init__(self, *_: Any, initial: int = 0, **__: Any) -> None:
-            on_bytes(initial)
+    base: Any = utils.tqdm
 
-        def update(self, n: float | None = 1) -> None:
-            on_bytes(int(n or 0))
+    def start(bar: Any, *args: Any, **options: Any) -> None:
+        base.__init__(bar, *args, **{**options, "disable": True})
+        on_bytes(int(bar.n))  # what an earlier attempt has left
 
-        def __getattr__(self, name: str) -> Any:
-            """What only draws: close, refresh, set_description, ..."""
-            if name.startswith("__") or name == "update_transfer":
-                raise AttributeError(name)
-            return lambda *_, **__: None
+    def update(bar: Any, n: float | None = 1) -> None:
+        bar.n += int(n or 0)
+        on_bytes(int(n or 0))
 
-        def __enter__(self) -> Any:
-            return self
+    def nothing(*_: Any, **__: Any) -> None:
+        """Of bytes as they come over the network, which are others; without these the client makes a second bar of them."""
 
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    return Bar
+    names = {"update_transfer": nothing, "set_transfer_postfix_str": nothing}
+    return type("Bar", (base,), {"__init__": start, "update": update, **names})
