@@ -139,9 +139,9 @@ def _licence(info: Any) -> str | None:
 
 def _bar(on_bytes: OnBytes) -> type:
     """The client's class of progress bars, one for each file, made to tell a number instead of drawing."""
-    from huggingface_hub import utils  # noqa: PLC0415  as above
+    from huggingface_hub.utils.tqdm import tqdm  # noqa: PLC0415  as above
 
-    base: Any = utils.tqdm
+    base: Any = tqdm  # it has no types
 
     def start(bar: Any, *args: Any, **options: Any) -> None:
         base.__init__(bar, *args, **{**options, "disable": True})
