@@ -228,10 +228,12 @@ def test_without_the_extra_it_says_what_to_install(folder: Path, tmp_path: Path)
     assert "pip install 'mogemma[hub]'" in done.stderr
 
 
-def test_a_model_by_its_path_does_not_import_the_hubs_client() -> None:
-    program = (
-        f"from mogemma import SyncGemmaModel; import sys; SyncGemmaModel({str(GEMMA)!r}, threads=1).close()\n"
-        "print('huggingface_hub' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+def test_a_model_that_is_here_does_not_wait_for_the_import_of_the_hubs_client(hub: LoopbackHub) -> None:
+    locate("tiny/gguf")
+    for name in (str(GEMMA), "tiny/gguf"):
+        program = (
+            f"from mogemma import SyncGemmaModel; import sys; SyncGemmaModel({name!r}, threads=1).close()\n"
+            "print('huggingface_hub' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout == "False\n"
