@@ -28,6 +28,7 @@ LIBRARY_LAYERS: Layers = (
     ("generate", "embed", "info"),
     ("session", "sampling", "prompt", "embedding_prompt", "tokenizer", "text_stream"),
     ("config", "options", "completion"),
+    ("hub",),
     ("architectures", "checkpoint", "library", "roofline"),
     ("_native",),
     ("cpu",),

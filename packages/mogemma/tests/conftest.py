@@ -4,13 +4,38 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mogemma._native import runnable_levels
 from mogemma.errors import KernelError
+
+# No test reaches a network, whatever it does wrong: the hub is a closed port of this machine, and its cache is nowhere. Set
+# before anything imports huggingface-hub, which reads them once; processes that tests start inherit them.
+for _name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE"):
+    os.environ.pop(_name, None)
+for _name in (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "TRANSFORMERS_OFFLINE",
+):
+    os.environ.pop(_name, None)
+os.environ |= {
+    "HF_ENDPOINT": "http://127.0.0.1:9",
+    "HF_HOME": "/no/hub",
+    "HF_HUB_DISABLE_XET": "1",  # the loopback hub speaks plain HTTP
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    "NO_PROXY": "*",
+}
 
 TESTS = Path(__file__).parent
 DATA = TESTS / "data"
@@ -31,6 +56,21 @@ def _hears_ctrl_c() -> None:
     """A shell without job control starts what runs in the background deaf to Ctrl-C, and so all that it starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stays_on_this_machine() -> Any:
+    """A connection to any other machine fails in this process before it is tried."""
+    connect = socket.socket.connect
+
+    def only_here(self: socket.socket, address: Any) -> None:
+        if self.family in {socket.AF_INET, socket.AF_INET6} and address[0] not in {"127.0.0.1", "::1", "localhost"}:
+            raise OSError(f"a test connects to {address}")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", only_here)
+        yield
 
 
 @pytest.fixture(scope="session", params=_levels())

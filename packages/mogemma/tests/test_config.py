@@ -144,7 +144,12 @@ def test_a_config_can_be_hashed_compared_and_sent_to_another_process() -> None:
 
 
 class TestModel:
-    @pytest.mark.parametrize("model", ["", "  ", None, 5, b"a.gguf", ["a.gguf"]])
+    def test_none_is_unset(self) -> None:
+        """The model is then chosen where it is loaded."""
+        assert GenerationConfig().model is None
+        assert EmbeddingConfig(dimensions=8).model is None
+
+    @pytest.mark.parametrize("model", ["", "  ", 5, b"a.gguf", ["a.gguf"]])
     def test_a_model_that_is_no_name_is_refused(self, model: Any) -> None:
         with pytest.raises(ConfigError, match=r"model is .*; it must be the path"):
             GenerationConfig(model)

@@ -67,6 +67,8 @@ PAIRS = [
 ]
 PYTHONS_OWN = {
     "ModelNotFoundError": FileNotFoundError,
+    "DownloadError": OSError,
+    "ModelAccessError": PermissionError,
     "ModelFormatError": ValueError,
     "UnsupportedModelError": ValueError,
     "TokenizerError": ValueError,
@@ -119,7 +121,17 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
 def test_an_import_loads_nothing_heavy() -> None:
     """A command line tool that only shows its help must not wait for numpy."""
-    heavy = {"numpy", "cffi", "tokenizers", "jinja2", "click", "rich", "asyncio", "concurrent.futures"}
+    heavy = {
+        "numpy",
+        "cffi",
+        "tokenizers",
+        "jinja2",
+        "click",
+        "rich",
+        "asyncio",
+        "concurrent.futures",
+        "huggingface_hub",
+    }
     assert python(f"import sys, mogemma; print({heavy!r} & set(sys.modules))") == "set()\n"
 
 

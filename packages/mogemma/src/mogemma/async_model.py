@@ -88,11 +88,11 @@ class _AsyncModel(Generic[_Model]):
 class AsyncGemmaModel(_AsyncModel[SyncGemmaModel]):
     """SyncGemmaModel with coroutines; what they take, give and raise is written there."""
 
-    def __init__(self, model: str | os.PathLike[str] | GenerationConfig, **options: Any) -> None:
+    def __init__(self, model: str | os.PathLike[str] | GenerationConfig | None = None, **options: Any) -> None:
         super().__init__(SyncGemmaModel(model, **options))
 
     @classmethod
-    async def load(cls, model: str | os.PathLike[str] | GenerationConfig, **options: Any) -> Self:
+    async def load(cls, model: str | os.PathLike[str] | GenerationConfig | None = None, **options: Any) -> Self:
         """Load without blocking the event loop, which the constructor does for some milliseconds."""
         return await asyncio.to_thread(cls, model, **options)
 
@@ -157,11 +157,11 @@ class AsyncGemmaModel(_AsyncModel[SyncGemmaModel]):
 class AsyncEmbeddingModel(_AsyncModel[SyncEmbeddingModel]):
     """SyncEmbeddingModel with coroutines; what they take, give and raise is written there."""
 
-    def __init__(self, model: str | os.PathLike[str] | EmbeddingConfig, **options: Any) -> None:
+    def __init__(self, model: str | os.PathLike[str] | EmbeddingConfig | None = None, **options: Any) -> None:
         super().__init__(SyncEmbeddingModel(model, **options))
 
     @classmethod
-    async def load(cls, model: str | os.PathLike[str] | EmbeddingConfig, **options: Any) -> Self:
+    async def load(cls, model: str | os.PathLike[str] | EmbeddingConfig | None = None, **options: Any) -> Self:
         """Load without blocking the event loop, which the constructor does for some milliseconds."""
         return await asyncio.to_thread(cls, model, **options)
 

@@ -20,6 +20,9 @@ from .commands.doctor import doctor
 from .commands.embed import embed
 from .commands.generate import generate
 from .commands.info import info
+from .commands.list import list_models
+from .commands.pull import pull
+from .commands.rm import rm
 from .commands.tokenize import tokenize
 from .errors import CancelledError, ConfigError, MogemmaError
 
@@ -96,5 +99,5 @@ def main() -> None:
     """
 
 
-for _command in (generate, chat, embed, tokenize, info, doctor):
+for _command in (generate, chat, embed, tokenize, info, pull, list_models, rm, doctor):
     main.add_command(_command)

@@ -109,7 +109,7 @@ class GenerationConfig(SamplingConfig):
     """A model that generates, and the defaults of its calls: every field of SamplingConfig is one here too.
 
     Attributes:
-        model: Path of a GGUF file or of a folder with safetensors, or a model's name.
+        model: Path of a GGUF file or of a folder with safetensors, or a model's name; unset: gemma-3-270m-it.
         context: Tokens that a prompt and its answer may have together; unset: as many as the model was made for.
         threads: Unset: as many as this process may use cores.
         arithmetic: "int8" multiplies quantised weights by 8-bit activations, and others in float32; "float32" is slower and
@@ -119,7 +119,7 @@ class GenerationConfig(SamplingConfig):
         cache: Number format of the KV cache. Unset: "bf16", the fastest, or "f16" where the layers' products are in float32.
     """
 
-    model: str | Path = field(metadata=checked(model_name))
+    model: str | Path | None = field(default=None, metadata=checked(model_name))
     context: int | None = field(default=None, metadata=checked(whole(1)))
     threads: int | None = field(default=None, metadata=checked(whole(1, MAX_THREADS)))
     arithmetic: Arithmetic = field(default="int8", metadata=checked(one_of(*get_args(Arithmetic))))
@@ -132,7 +132,7 @@ class EmbeddingConfig:
     """A model that embeds.
 
     Attributes:
-        model: Path of a sentence-transformers folder or of a GGUF file, or a model's name.
+        model: Path of a sentence-transformers folder or of a GGUF file, or a model's name; unset: embeddinggemma-300m.
         dimensions: Keep so many numbers of each vector (arXiv:2205.13147); unset: all of them.
         threads: Unset: as many as this process may use cores.
         arithmetic: As in GenerationConfig.
@@ -143,7 +143,7 @@ class EmbeddingConfig:
         prompt: Name of the model's own prompt that `embed` puts before each text, such as "query"; unset: none.
     """
 
-    model: str | Path = field(metadata=checked(model_name))
+    model: str | Path | None = field(default=None, metadata=checked(model_name))
     dimensions: int | None = field(default=None, metadata=checked(whole(1)))
     threads: int | None = field(default=None, metadata=checked(whole(1, MAX_THREADS)))
     arithmetic: Arithmetic = field(default="int8", metadata=checked(one_of(*get_args(Arithmetic))))

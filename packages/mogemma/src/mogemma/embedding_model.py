@@ -11,7 +11,8 @@ from .config import EmbeddingConfig, read_config
 from .embed import Embedder
 from .embedding_prompt import with_task
 from .errors import CancelledError, ConfigError, ModelFormatError
-from .library import find_model
+from .hub.known import EMBEDDER
+from .hub.locate import locate
 from .loaded_model import LoadedModel, Progress, Prompt
 from .session import Runner
 
@@ -36,16 +37,18 @@ class SyncEmbeddingModel(LoadedModel):
     A text's vector does not depend on the texts it is embedded with. Calls from several threads are legal.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | EmbeddingConfig, **options: Any) -> None:
+    def __init__(self, model: str | os.PathLike[str] | EmbeddingConfig | None = None, **options: Any) -> None:
         """Load a model.
 
         Args:
-            model: Path of a sentence-transformers folder or of a .gguf file, the name of a model in the model folder, or an
-                EmbeddingConfig.
+            model: Path of a sentence-transformers folder or of a .gguf file, a known name, what the hub calls a model
+                (org/name), the name of a folder in the model folder, or an EmbeddingConfig. What is not on this machine is
+                downloaded. Default: embeddinggemma-300m.
             options: Fields of EmbeddingConfig; they override those of the config.
 
         Raises:
             ModelNotFoundError: There is no such model.
+            DownloadError: It could not be downloaded.
             ModelFormatError: Its file is damaged.
             UnsupportedModelError: It is none that mogemma runs, or lacks the heads that its vectors need.
             ConfigError: An option is unknown or out of range.
@@ -53,7 +56,7 @@ class SyncEmbeddingModel(LoadedModel):
         self._config = read_config(EmbeddingConfig, model, options)
         config = self._config
         with ExitStack() as opened:
-            checkpoint = opened.enter_context(open_checkpoint(find_model(config.model)))
+            checkpoint = opened.enter_context(open_checkpoint(locate(config.model, default=EMBEDDER).path))
             runner = opened.enter_context(
                 Runner(
                     checkpoint,

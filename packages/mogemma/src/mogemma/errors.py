@@ -2,6 +2,8 @@
 
     MogemmaError
     ├── ModelNotFoundError      (FileNotFoundError)  there is no such file, folder or model
+    ├── DownloadError           (OSError)            a model could not be brought here: connection, disk, digest
+    │   └── ModelAccessError    (PermissionError)    the hub gives it only to who has accepted a licence, or has a token
     ├── ModelFormatError        (ValueError)         a model file is damaged or breaks its format
     ├── UnsupportedModelError   (ValueError)         a sound file, but not a model this version runs
     ├── TokenizerError          (ValueError)         text that cannot become tokens, or no tokenizer to do it
@@ -26,6 +28,14 @@ class MogemmaError(Exception):
 
 class ModelNotFoundError(MogemmaError, FileNotFoundError):
     """There is no file, folder or known model of that name."""
+
+
+class DownloadError(MogemmaError, OSError):
+    """A model could not be brought to this machine; what was here before is as it was."""
+
+
+class ModelAccessError(DownloadError, PermissionError):
+    """The hub gives the model only to who has accepted its licence, or may read it; the message says how to get there."""
 
 
 class ModelFormatError(MogemmaError, ValueError):

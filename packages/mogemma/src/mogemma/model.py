@@ -15,7 +15,8 @@ from .errors import (
     TokenizerError,
 )
 from .generate import Generation, most_tokens
-from .library import find_model
+from .hub.known import GENERATOR
+from .hub.locate import locate
 from .loaded_model import LoadedModel, Progress, Prompt
 from .prompt import GEMMA_3, render
 from .session import Runner, Session
@@ -45,16 +46,18 @@ class SyncGemmaModel(LoadedModel):
     Calls from several threads are legal: each text has a KV cache of its own, and forward passes take turns.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | GenerationConfig, **options: Any) -> None:
+    def __init__(self, model: str | os.PathLike[str] | GenerationConfig | None = None, **options: Any) -> None:
         """Load a model.
 
         Args:
-            model: Path of a .gguf file or of a folder with safetensors, the name of a model in the model folder, or a
-                GenerationConfig.
+            model: Path of a .gguf file or of a folder with safetensors, a known name such as gemma-3-1b-it, what the hub
+                calls a model (org/name:Q8_0), the name of a file in the model folder, or a GenerationConfig. What is not on
+                this machine is downloaded. Default: gemma-3-270m-it.
             options: Fields of GenerationConfig; they override those of the config.
 
         Raises:
             ModelNotFoundError: There is no such model.
+            DownloadError: It could not be downloaded.
             ModelFormatError: Its file is damaged.
             UnsupportedModelError: It is none that mogemma runs, or it only embeds.
             ConfigError: An option is unknown or out of range.
@@ -62,7 +65,7 @@ class SyncGemmaModel(LoadedModel):
         self._config = read_config(GenerationConfig, model, options)
         config = self._config
         with ExitStack() as opened:
-            checkpoint = opened.enter_context(open_checkpoint(find_model(config.model)))
+            checkpoint = opened.enter_context(open_checkpoint(locate(config.model, default=GENERATOR).path))
             runner = opened.enter_context(
                 Runner(
                     checkpoint,

@@ -184,6 +184,7 @@ FOLDERS = {
     "config only": (["config.json"], "holds no model"),
     "weights only": (["model.safetensors"], "no config.json"),
     "shards only": (["config.json", "model-00001-of-00002.safetensors"], "no model.safetensors.index.json"),
+    "an adapter": (["adapter_config.json", "adapter_model.safetensors"], r"adapter \(LoRA\).*merge_and_unload"),
     "pickles only": (["config.json", "pytorch_model.bin"], "pickles only"),
     "two models": (["a.gguf", "b.gguf"], r"2 GGUF files \('a.gguf', 'b.gguf'\)"),
 }

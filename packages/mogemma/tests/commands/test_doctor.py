@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,19 @@ def test_json_has_all_that_is_asked_for_when_help_is_wanted(folder: Path) -> Non
     assert found["kernels"]["computes"] is True
     assert found["models"]["folder"] == str(folder)
     assert [(one["name"], one["family"]) for one in found["models"]["found"]] == [("tiny", "gemma3")]
+
+
+def test_the_hub_is_named_and_never_the_token(folder: Path) -> None:
+    result = run("doctor", "--json", MOGEMMA_MODELS=str(folder), HF_TOKEN="hf_secret", HF_HOME="/no/home")
+    found = document(result)
+    assert found["hub"] == {
+        "cache": "/no/home/hub",
+        "endpoint": os.environ["HF_ENDPOINT"],
+        "offline": False,
+        "token": True,
+    }
+    assert found["versions"]["huggingface-hub"] is not None
+    assert "hf_secret" not in result.output
 
 
 def test_the_environment_is_a_table_of_every_variable(folder: Path) -> None:

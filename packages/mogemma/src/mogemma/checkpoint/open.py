@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SINGLE = "model.safetensors"
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
+_ADAPTER = "adapter_config.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -82,6 +83,11 @@ def _no_model(folder: Path, names: list[str]) -> ModelNotFoundError:
     if any(_SHARD.search(name) for name in names):
         return ModelNotFoundError(
             f"{folder} has shards of a model but no {INDEX}, which says what is in them. Download it too."
+        )
+    if _ADAPTER in names:
+        return ModelNotFoundError(
+            f"{folder} holds an adapter (LoRA), which changes a model, and no model: {_ADAPTER} names the one that it is for. "
+            "Merge the two (peft: merge_and_unload, save_pretrained) and give that folder."
         )
     if any(name.endswith(_PICKLES) for name in names):
         return ModelNotFoundError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     try:
         report["kernels"] = kernels(findings)
         report["models"] = models(findings)
+        report["hub"] = hub()
         report["environment"] = environment(ctx.find_root().command, findings)
     except ImportError as error:
         findings.problems.append(f"A package that mogemma needs cannot be loaded: {error}. Install mogemma again.")
@@ -114,7 +116,7 @@ def models(findings: Findings) -> dict[str, Any]:
                 f"{FOLDER_VARIABLE} names {folder}, which is no folder. Make it, or unset the variable."
             )
         else:
-            findings.notes.append(f"There is no model folder {folder}: call models by their paths.")
+            findings.notes.append(f"There is no model folder {folder}: call models by their paths, or pull them.")
     return {"folder": str(folder), "found": [_model(path, findings) for path in models_in(folder)]}
 
 
@@ -131,6 +133,18 @@ def _model(path: Path, findings: Findings) -> dict[str, Any]:
         findings.notes.append(f"{path.name} cannot be used: {error}")
     except MogemmaError as error:
         findings.problems.append(f"{path.name} is damaged: {error} Remove it, or get it again.")
+    return report
+
+
+def hub() -> dict[str, Any]:
+    """Where models are downloaded from and to; None where huggingface-hub, which would do it, is not installed."""
+    from ..hub import cache, client, trouble  # noqa: PLC0415  loads numpy
+
+    report: dict[str, Any] = {"cache": str(cache.cache_folder()), "endpoint": None, "offline": None, "token": None}
+    with suppress(ImportError):
+        from huggingface_hub import get_token  # noqa: PLC0415  an extra, and heavy
+
+        report |= {"endpoint": trouble.endpoint(), "offline": client.is_offline(), "token": get_token() is not None}
     return report
 
 
@@ -171,14 +185,16 @@ def _long_name(option: click.Option) -> str:
 
 def _complaints(variable: str, option: click.Option) -> list[str]:
     """What is wrong with a variable that is set."""
-    from ..library import find_model  # noqa: PLC0415  loads numpy
+    from ..hub.locate import Located, search  # noqa: PLC0415  loads numpy
 
     context = click.Context(click.Command("mogemma"))
     try:
         value = option.type_cast_value(context, option.value_from_envvar(context))
         for config in (mogemma.GenerationConfig, mogemma.EmbeddingConfig):
             if option.name == "model":
-                find_model(value).stat()
+                found = search(value)
+                if isinstance(found, Located):
+                    found.path.stat()
             elif option.name in config.__dataclass_fields__ and not option.multiple:
                 config(**{"model": "any", option.name: value})
     except click.BadParameter as error:
@@ -199,6 +215,9 @@ def _write_report(report: dict[str, Any], findings: Findings) -> None:
     if "models" in report:
         write(f"models in {report['models']['folder']}\n")
         write_table([_model_row(model) for model in report["models"]["found"]], indent=2)
+    if "hub" in report:
+        write("hub\n")
+        write_fields(report["hub"], indent=2)
     write("environment\n")
     write_table([_variable_row(variable) for variable in report.get("environment", [])], indent=2)
     write("".join(f"\nNote: {note}\n" for note in findings.notes))

@@ -14,10 +14,11 @@ import click
 
 import mogemma
 
+from ..hub.known import EMBEDDER
 from .advice import advise
 from .files import replacing
 from .interrupt import interruptible
-from .models import EMBEDDERS, chosen_model
+from .models import chosen_model
 from .options import embedding_options, json_option, option, variable_of
 from .progress import Progress
 from .streams import is_terminal, notice, read_input, write
@@ -39,8 +40,8 @@ SHOWN_NUMBERS = 4
     "--model",
     metavar="MODEL",
     envvar=[variable_of("--embedding-model"), variable_of("--model")],
-    help="Path or name of a model; MOGEMMA_EMBEDDING_MODEL comes before MOGEMMA_MODEL. "
-    "[default: EmbeddingGemma 300M, if it is in the model folder]",
+    help="Path or name of a model, downloaded if need be; MOGEMMA_EMBEDDING_MODEL comes before MOGEMMA_MODEL. "
+    "[default: embeddinggemma-300m]",
 )
 @option("--dimensions", type=int, metavar="N", help="Keep the first N numbers of each vector. [default: all]")
 @option("--prompt", metavar="NAME", help="What the texts are: query, document, clustering, ... [default: no prompt]")
@@ -80,7 +81,7 @@ def embed(
     several = _given_texts(texts)
     with (
         _destination(output) as file,
-        mogemma.SyncEmbeddingModel(chosen_model(model, EMBEDDERS), **options) as embedder,
+        mogemma.SyncEmbeddingModel(chosen_model(model, EMBEDDER), **options) as embedder,
     ):
         advise(embedder.info)
         if embedder.info.generates:

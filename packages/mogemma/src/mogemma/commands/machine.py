@@ -21,7 +21,7 @@ _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 
 def versions() -> dict[str, str | None]:
     """Of mogemma, Python and what it needs; None for what is not installed as a package."""
-    packages = ("numpy", "cffi", "tokenizers", "click", "rich")
+    packages = ("numpy", "cffi", "tokenizers", "click", "rich", "huggingface-hub")
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return {"mogemma": _version("mogemma"), "python": python, **{name: _version(name) for name in packages}}
 

@@ -1,41 +1,50 @@
-"""Which model a command runs when none is named."""
+"""Which model a command runs, and what a person sees while it is brought here."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mogemma
 
-from ..errors import ModelNotFoundError, UnsupportedModelError
+from ..errors import UnsupportedModelError
+from ..hub.known import GENERATOR, licence_of
+from .progress import Progress
+from .streams import notice
+from .table import size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-GENERATORS = ("gemma-3-270m-it", "gemma-3-270m")
-EMBEDDERS = ("embeddinggemma-300m",)
+    from ..hub.pull import Plan
+    from ..hub.source import HubSource
 
 
-def chosen_model(name: str | None, defaults: Sequence[str] = GENERATORS) -> Path:
-    """The path of the named model, else of the first of the defaults that is in the model folder.
+def chosen_model(name: str | None, default: str = GENERATOR) -> Path:
+    """The path of the named model, else of the default one (a known name); it is downloaded where that is needed.
 
     Raises:
         ModelNotFoundError: There is none.
+        DownloadError: It could not be downloaded.
     """
-    from ..library import find_model, model_folder  # noqa: PLC0415  loads numpy
+    from ..hub.locate import locate  # noqa: PLC0415  loads numpy
 
-    if name is not None:
-        return find_model(name)
-    for default in defaults:
-        with suppress(ModelNotFoundError):
-            return find_model(default)
-    found = [path.name for path in models_in(model_folder())]
-    raise ModelNotFoundError(
-        f"No model is named, and {model_folder()} has no {' or '.join(defaults)}, but {', '.join(found) or 'nothing'}. "
-        "Name a model with -m, by its path or as it is called there. In a clone of the repository `make demo` fetches "
-        "gemma-3-270m, and `python tools/fetch_models.py` that and embeddinggemma-300m."
-    )
+    with downloading() as watchers:
+        return locate(name, default=default, tell=notice, **watchers).path
+
+
+@contextmanager
+def downloading() -> Iterator[dict[str, Any]]:
+    """A bar for a download, and a line that says what comes from where: the arguments of `locate`."""
+    with Progress("Downloading", in_bytes=True) as progress:
+        yield {"on_progress": progress, "on_download": announce}
+
+
+def announce(source: HubSource, plan: Plan) -> None:
+    """Say how much is to be downloaded, and under which licence."""
+    licence = licence_of(source.repo_id)
+    terms = licence.name if licence else plan.repository.licence or "not known"
+    notice(f"Downloading {source}: {size(plan.n_bytes)}; licence: {terms}")
 
 
 def models_in(folder: Path) -> list[Path]:

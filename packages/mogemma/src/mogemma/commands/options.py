@@ -37,7 +37,7 @@ model_option = option(
     "-m",
     "--model",
     metavar="MODEL",
-    help="Path or name of a model. [default: Gemma 3 270M, if it is in the model folder]",
+    help="Path or name of a model, or org/name on the hub; downloaded if need be. [default: gemma-3-270m-it]",
 )
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 

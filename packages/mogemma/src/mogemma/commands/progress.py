@@ -21,11 +21,12 @@ PATIENCE = 1.0
 class Progress:
     """A bar on standard error while the work lasts, if that is a terminal and the work is long; later there is no trace of it.
 
-    Call it with what is done and what there is in all.
+    Call it with what is done and what there is in all; `in_bytes` shows that as sizes, and how fast they come.
     """
 
-    def __init__(self, work: str) -> None:
+    def __init__(self, work: str, *, in_bytes: bool = False) -> None:
         self._work = work
+        self._in_bytes = in_bytes
         self._state: tuple[int, int | None] = (0, None)
         self._bar: Bar | None = None
         self._is_over = not is_terminal(sys.stderr)
@@ -53,13 +54,19 @@ class Progress:
                 self._bar = None
 
     def _show(self) -> None:
-        from rich.console import Console  # noqa: PLC0415  only who waits needs it
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+        from rich import progress  # noqa: PLC0415  only who waits needs it
+        from rich.console import Console  # noqa: PLC0415  as above
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        amounts = (progress.DownloadColumn(), progress.TransferSpeedColumn())
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            *(amounts if self._in_bytes else (progress.MofNCompleteColumn(),)),
+            progress.TimeRemainingColumn(),
+        )
         console = Console(stderr=True)
         # Results go to standard output as they are, not through the bar.
-        bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+        bar = progress.Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
         with self._lock:
             if not self._is_over:
                 self._bar = bar
