@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..checkpoint import TensorType
 from ..errors import ModelFormatError, UnsupportedModelError
-from . import gemma3
+from . import gemma1, gemma2, gemma3
 from .fields import Fields
 from .pooling import dense_heads
 from .weights import Weights
@@ -18,7 +18,7 @@ from .weights import Weights
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..checkpoint import Checkpoint
+    from ..checkpoint import Checkpoint, Tensor
     from .spec import ModelSpec
 
 
@@ -34,10 +34,10 @@ class Family(Protocol):
     # Translate a config.json (or its `text_config`), and GGUF metadata.
     def describe(self, config: Fields) -> ModelSpec: ...
 
-    def describe_gguf(self, fields: Fields, *, vocab_size: int) -> ModelSpec: ...
+    def describe_gguf(self, fields: Fields, tensors: Mapping[str, Tensor]) -> ModelSpec: ...
 
 
-FAMILIES: tuple[Family, ...] = (gemma3,)
+FAMILIES: tuple[Family, ...] = (gemma1, gemma2, gemma3)
 
 HEAD_DIM_STEP = 16
 """mogemma.h: head_dim is a multiple of it."""
@@ -91,18 +91,26 @@ def read_spec(checkpoint: Checkpoint) -> ModelSpec:
         name = checkpoint.metadata.get("general.architecture")
         for family in FAMILIES:
             if isinstance(name, str) and name in family.GGUF_ARCHITECTURES:
-                fields = Fields(checkpoint.metadata, checkpoint.path, f"{name}.")
-                return family.describe_gguf(fields, vocab_size=checkpoint.tensor("token_embd.weight").shape[0])
+                checkpoint.tensor("token_embd.weight")  # its absence has a sentence of its own
+                return family.describe_gguf(
+                    Fields(checkpoint.metadata, checkpoint.path, f"{name}."), checkpoint.tensors
+                )
         raise _unknown(checkpoint, "GGUF architecture", name, [f.GGUF_ARCHITECTURES for f in FAMILIES])
     config = checkpoint.config
     text = config.get("text_config", config)
     if not isinstance(text, dict):
         raise UnsupportedModelError(f"{checkpoint.path}: 'text_config' in config.json is no group of fields.")
-    name = text.get("model_type", config.get("model_type"))
+    # What a text model is part of may use it in another way: PaliGemma sees its prompt both ways.
+    names = [part["model_type"] for part in (text, config) if "model_type" in part]
     for family in FAMILIES:
-        if isinstance(name, str) and name in family.MODEL_TYPES:
+        if names and all(isinstance(name, str) and name in family.MODEL_TYPES for name in names):
             return family.describe(Fields(text, checkpoint.side_file("config.json") or checkpoint.path))
+    name = next((name for name in names[::-1] if not _is_known(name)), names[-1] if names else None)
     raise _unknown(checkpoint, "model type", name, [family.MODEL_TYPES for family in FAMILIES])
+
+
+def _is_known(name: object) -> bool:
+    return isinstance(name, str) and any(name in family.MODEL_TYPES for family in FAMILIES)
 
 
 def _check_heads(spec: ModelSpec, checkpoint: Checkpoint) -> None:

@@ -5,12 +5,14 @@ Every family's file turns its configuration into these; `weights.py` joins them 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 ALL = 2**31 - 1
@@ -69,6 +71,7 @@ class ModelSpec:
         norms_store_offset: Whether safetensors hold norm weights less 1 (Gemma 1 to 3).
         has_qk_norms: Whether queries and keys are normed per head.
         has_post_norms: Whether attention and MLP are normed again before they join the residual.
+        names: Roles that this family's files spell in a way of their own: in safetensors and in GGUF, as in `weights.py`.
     """
 
     family: str
@@ -82,6 +85,7 @@ class ModelSpec:
     norms_store_offset: bool = True
     has_qk_norms: bool = True
     has_post_norms: bool = True
+    names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def is_causal(self) -> bool:

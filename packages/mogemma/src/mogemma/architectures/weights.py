@@ -106,10 +106,7 @@ class Weights:
             "up_proj": (layer.mlp_dim, spec.hidden_dim),
             "down_proj": (spec.hidden_dim, layer.mlp_dim),
         }
-        matrices = {
-            role: matrix(self._tensor(self._layer_name(index, names), shapes[role]))
-            for role, names in LAYER_MATRICES.items()
-        }
+        matrices = {role: matrix(self._tensor(self._layer_name(index, role), shapes[role])) for role in LAYER_MATRICES}
         norms = {role: self._layer_norm(index, role, layer) for role in LAYER_NORMS}
         return {
             **matrices,
@@ -132,9 +129,10 @@ class Weights:
         if role.startswith("post_") and not self._spec.has_post_norms:
             return None
         size = layer.head_dim if of_head else self._spec.hidden_dim
-        return self._norm(self._tensor(self._layer_name(index, LAYER_NORMS[role]), (size,)))
+        return self._norm(self._tensor(self._layer_name(index, role), (size,)))
 
-    def _layer_name(self, index: int, names: tuple[str, str]) -> str:
+    def _layer_name(self, index: int, role: str) -> str:
+        names = self._spec.names.get(role) or (LAYER_NORMS | LAYER_MATRICES)[role]
         return f"blk.{index}.{names[1]}" if self._is_gguf else f"layers.{index}.{names[0]}"
 
     def _named(self, role: str, shape: tuple[int, ...]) -> Tensor:
