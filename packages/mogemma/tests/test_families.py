@@ -27,6 +27,12 @@ TEXTS = [
     "gemma2",
     "gemma2/model.gguf",
     "gemma2-qpas",
+    "gemma4-dense",
+    "gemma4-dense/model.gguf",
+    "gemma4-e2b",
+    "gemma4-e2b/model.gguf",
+    "gemma4-moe",
+    "gemma4-moe/model.gguf",
 ]
 """Checkpoints that write, with golden outputs beside them; Gemma 3's are in test_session.py."""
 

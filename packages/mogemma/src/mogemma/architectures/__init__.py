@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..checkpoint import TensorType
 from ..errors import ModelFormatError, UnsupportedModelError
-from . import gemma1, gemma2, gemma3
+from . import gemma1, gemma2, gemma3, gemma4
 from .fields import Fields
 from .pooling import dense_heads
 from .weights import Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from ..checkpoint import Checkpoint, Tensor
     from .spec import ModelSpec
@@ -37,7 +37,10 @@ class Family(Protocol):
     def describe_gguf(self, fields: Fields, tensors: Mapping[str, Tensor]) -> ModelSpec: ...
 
 
-FAMILIES: tuple[Family, ...] = (gemma1, gemma2, gemma3)
+FAMILIES: tuple[Family, ...] = (gemma1, gemma2, gemma3, gemma4)
+
+_MAIN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The matrices that make up a model's size. Others stay floats in files that are quantised otherwise."""
 
 HEAD_DIM_STEP = 16
 """mogemma.h: head_dim is a multiple of it."""
@@ -59,17 +62,29 @@ class Architecture:
 
     @property
     def is_quantised(self) -> bool:
-        """Whether the layers' weights are integers with scales."""
+        """Whether the weights of attention, MLPs and experts are integers with scales."""
         floats = {TensorType.F32, TensorType.F16, TensorType.BF16}
-        return all(value["format"] not in floats for value in self._matrices())
-
-    def _matrices(self) -> list[dict[str, Any]]:
-        return [value for layer in self.struct["layers"] for value in layer.values() if isinstance(value, dict)]
+        main = [layer[role] for layer in self.struct["layers"] for role in _MAIN if role in layer]
+        main += [value for layer in self.struct["layers"] for one in layer.get("experts", []) for value in one.values()]
+        return all(value["format"] not in floats for value in main)
 
     @property
     def layer_weights(self) -> int:
-        """Weights that every token is multiplied by: no dense heads, which a text passes once."""
-        return sum(matrix["n_rows"] * matrix["n_columns"] for matrix in self._matrices())
+        """Weights that every token is multiplied by: no dense heads, which a text passes once, and of experts only so many
+        as a token goes to.
+        """
+        struct = self.struct
+        total = _n_weights([struct["ple_projection"]] if "ple_projection" in struct else [])
+        total += _n_weights([*struct.get("stream_begin", []), *struct.get("stream_end", [])])
+        for layer in struct["layers"]:
+            total += _n_weights(value for value in layer.values() if isinstance(value, dict))
+            if "experts" in layer:
+                total += layer["n_experts_used"] * _n_weights(layer["experts"][0].values())
+        return total
+
+
+def _n_weights(matrices: Iterable[Mapping[str, Any]]) -> int:
+    return sum(int(matrix["n_rows"] * matrix["n_columns"]) for matrix in matrices)
 
 
 def read_architecture(checkpoint: Checkpoint) -> Architecture:

@@ -31,7 +31,7 @@ GGUF_ARCHITECTURES = frozenset({"gemma"})
 OLD_ACTIVATION = "gelu"
 """What the first configurations say and do not mean: the model was trained with the tanh form."""
 
-NAMES = {"mlp_norm": ("post_attention_layernorm", "ffn_norm")}
+NAMES = {"mlp_norm": ("post_attention_layernorm.weight", "ffn_norm.weight")}
 """Gemma 1 calls the norm before the MLP what its successors call the one after attention."""
 
 

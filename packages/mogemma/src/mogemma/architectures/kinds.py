@@ -8,7 +8,7 @@ from ..errors import ModelFormatError, UnsupportedModelError
 from .spec import ALL, Rope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..checkpoint import Tensor
     from .fields import Fields
@@ -21,7 +21,7 @@ ACTIVATION = "gelu_pytorch_tanh"
 
 SLIDING_THETA = 10_000.0
 
-ROPE_KINDS = ("default", "linear")
+ROPE_KINDS = ("default", "linear", "proportional")
 GGUF_ROPE_KINDS = ("none", "linear")
 
 
@@ -58,6 +58,20 @@ def every(period: int, n_layers: int) -> tuple[str, ...]:
     return tuple(SLIDING if (index + 1) % period else FULL for index in range(n_layers))
 
 
+def shared_kv(kinds: Sequence[str], n_shared: int, source: object) -> tuple[int, ...]:
+    """How far back each layer's keys and values are: the last `n_shared` layers read those of the last layer of their kind
+    that has its own.
+    """
+    own = kinds[: len(kinds) - n_shared]
+    last = {kind: index for index, kind in enumerate(own)}
+    missing = set(kinds) - set(last)
+    if missing:
+        raise ModelFormatError(
+            f"{source}: the last {n_shared} layers share keys and values that no {min(missing)} makes."
+        )
+    return tuple(0 if index < len(own) else index - last[kind] for index, kind in enumerate(kinds))
+
+
 def causal_sight(kind: str, window: int) -> tuple[int, int]:
     """Keys that a query sees before and after itself: a window of W holds W keys, the query's own among them."""
     return (ALL, 0) if kind == FULL else (window - 1, 0)
@@ -87,8 +101,13 @@ def read_only_rope(config: Fields) -> Rope:
 def read_rope(fields: Fields, theta: float) -> Rope:
     """One rotation; `theta` is its base where nothing is said."""
     kind = fields.choice("rope_type" if fields.has("rope_type") else "type", ROPE_KINDS, "default")
-    factor = fields.number("factor", least=1) if kind == "linear" else 1.0
-    return Rope(fields.number("rope_theta", theta, least=1), factor)
+    theta = fields.number("rope_theta", theta, least=1)
+    if kind == "proportional":
+        turning = fields.number("partial_rotary_factor", 1.0)
+        if turning > 1:
+            raise ModelFormatError(f"{fields.source}: 'partial_rotary_factor' is {turning}; it must be at most 1.")
+        return Rope(theta, fields.number("factor", 1.0, least=1), turning)
+    return Rope(theta, fields.number("factor", least=1) if kind == "linear" else 1.0)
 
 
 def read_gguf_ropes(fields: Fields, full_theta: float) -> Mapping[str, Rope]:
