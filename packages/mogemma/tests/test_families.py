@@ -27,6 +27,8 @@ TEXTS = [
     "gemma2",
     "gemma2/model.gguf",
     "gemma2-qpas",
+    "gemma3n-text",
+    "gemma3n-text/model.gguf",
     "gemma4-dense",
     "gemma4-dense/model.gguf",
     "gemma4-e2b",

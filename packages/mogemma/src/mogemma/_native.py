@@ -367,8 +367,9 @@ class Engine:
             place = self._model.layers[index]
             for name in names:
                 note(place, name, layer.get(name))
-            for number, expert in enumerate(layer.get("experts") or []):
-                share = layer["n_experts_used"] / layer["n_experts"]
+            experts = layer.get("experts") or []
+            for number, expert in enumerate(experts):
+                share = layer["n_experts_used"] / len(experts)
                 for name in self._names_of_matrices("expert"):
                     note(place.experts[number], name, expert.get(name), share)
         note(self._model, "ple_projection", model.get("ple_projection"))

@@ -1,6 +1,7 @@
 """From a checkpoint to what the kernels take: which family it is, its numbers, its weights by role.
 
-A family is one file here with `MODEL_TYPES`, `GGUF_ARCHITECTURES`, `describe` and `describe_gguf`, and a word in FAMILIES.
+A family is one file here with `MODEL_TYPES` and `describe`, for GGUF also `GGUF_ARCHITECTURES` and `describe_gguf`, and a word
+in a list below.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..checkpoint import TensorType
 from ..errors import ModelFormatError, UnsupportedModelError
-from . import gemma1, gemma2, gemma3, gemma4
+from . import embeddinggemma2, gemma1, gemma2, gemma3, gemma3n, gemma4
 from .fields import Fields
+from .names import HEADS
 from .pooling import dense_heads
-from .weights import Weights
+from .weights import Weights, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,16 +30,22 @@ class Family(Protocol):
     MODEL_TYPES: frozenset[str]
     """`model_type` in a config.json."""
 
+    # Translate a config.json, or its `text_config`.
+    def describe(self, config: Fields) -> ModelSpec: ...
+
+
+class GgufFamily(Family, Protocol):
+    """What it has if there are GGUF files of it."""
+
     GGUF_ARCHITECTURES: frozenset[str]
     """`general.architecture` in GGUF metadata."""
 
-    # Translate a config.json (or its `text_config`), and GGUF metadata.
-    def describe(self, config: Fields) -> ModelSpec: ...
-
+    # Translate GGUF metadata; some sizes show in the shapes of tensors only.
     def describe_gguf(self, fields: Fields, tensors: Mapping[str, Tensor]) -> ModelSpec: ...
 
 
-FAMILIES: tuple[Family, ...] = (gemma1, gemma2, gemma3, gemma4)
+GGUF_FAMILIES: tuple[GgufFamily, ...] = (gemma1, gemma2, gemma3, gemma3n, gemma4)
+FAMILIES: tuple[Family, ...] = (*GGUF_FAMILIES, embeddinggemma2)
 
 _MAIN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The matrices that make up a model's size. Others stay floats in files that are quantised otherwise."""
@@ -96,21 +104,20 @@ def read_architecture(checkpoint: Checkpoint) -> Architecture:
     """
     spec = read_spec(checkpoint)
     _check_heads(spec, checkpoint)
-    dense = dense_heads(checkpoint, spec)
-    return Architecture(spec, Weights(checkpoint, spec).struct(dense), len(dense))
+    weights = Weights(checkpoint, spec)
+    dense = dense_heads(checkpoint, spec, weights.projection())
+    return Architecture(spec, weights.struct(dense), len(dense))
 
 
 def read_spec(checkpoint: Checkpoint) -> ModelSpec:
     """The numbers of a checkpoint; errors as in `read_architecture`."""
     if checkpoint.kind == "gguf":
         name = checkpoint.metadata.get("general.architecture")
-        for family in FAMILIES:
-            if isinstance(name, str) and name in family.GGUF_ARCHITECTURES:
+        for known in GGUF_FAMILIES:
+            if isinstance(name, str) and name in known.GGUF_ARCHITECTURES:
                 checkpoint.tensor("token_embd.weight")  # its absence has a sentence of its own
-                return family.describe_gguf(
-                    Fields(checkpoint.metadata, checkpoint.path, f"{name}."), checkpoint.tensors
-                )
-        raise _unknown(checkpoint, "GGUF architecture", name, [f.GGUF_ARCHITECTURES for f in FAMILIES])
+                return known.describe_gguf(Fields(checkpoint.metadata, checkpoint.path, f"{name}."), checkpoint.tensors)
+        raise _unknown(checkpoint, "GGUF architecture", name, [f.GGUF_ARCHITECTURES for f in GGUF_FAMILIES])
     config = checkpoint.config
     text = config.get("text_config", config)
     if not isinstance(text, dict):
@@ -120,8 +127,19 @@ def read_spec(checkpoint: Checkpoint) -> ModelSpec:
     for family in FAMILIES:
         if names and all(isinstance(name, str) and name in family.MODEL_TYPES for name in names):
             return family.describe(Fields(text, checkpoint.side_file("config.json") or checkpoint.path))
-    name = next((name for name in names[::-1] if not _is_known(name)), names[-1] if names else None)
+    if len(names) > 1 and all(map(_is_known, names)):
+        raise ModelFormatError(f"{checkpoint.path}: config.json says both {names[0]!r:.60} and {names[1]!r:.60}.")
+    name = next((name for name in names[::-1] if not _is_known(name)), None)
     raise _unknown(checkpoint, "model type", name, [family.MODEL_TYPES for family in FAMILIES])
+
+
+def unused_parts(checkpoint: Checkpoint) -> list[str]:
+    """What lies beside the text model in a checkpoint, and no text needs: vision_tower, embed_audio, ..."""
+    if checkpoint.kind == "gguf" or not (prefix := prefix_of(checkpoint)):
+        return []
+    used = (prefix, *HEADS[0])
+    others = (name.removeprefix("model.") for name in checkpoint.tensors if not name.startswith(used))
+    return sorted({name.partition(".")[0] for name in others})
 
 
 def _is_known(name: object) -> bool:

@@ -63,7 +63,8 @@ def describe(config: Fields) -> ModelSpec:
     kinds = (*read_kinds(config, n_layers, PERIOD)[:-1], FULL)  # the last sees all, whatever is said
     n_shared = config.integer("num_kv_shared_layers", 0, least=0, most=n_layers - 1)
     backs = shared_kv(kinds, n_shared, config.source)
-    heads = layer_heads(config, kinds, is_gated=True)
+    common = Heads(config.integer("num_key_value_heads", 4), config.integer("head_dim", 256))
+    heads = layer_heads(config, kinds, common, is_gated=True)
     ropes = read_ropes(config, ROPES[FULL].theta) if config.has("rope_parameters") else ROPES
     mlp_dim = config.integer("intermediate_size", 9216)
     is_double = config.flag("use_double_wide_mlp", False)
@@ -202,12 +203,14 @@ def table_and_projection(dim: int, n_rows: int, hidden_dim: int) -> LayerEmbeddi
     )
 
 
-def layer_heads(config: Fields, kinds: tuple[str, ...], *, is_gated: bool) -> tuple[Heads, ...]:
+def layer_heads(config: Fields, kinds: tuple[str, ...], common: Heads, *, is_gated: bool) -> tuple[Heads, ...]:
     """Keys and values of each layer: those of layers that see all may be listed, or be said for all of them.
 
-    Their number, in the older spelling, counts only with `attention_k_eq_v` where it `is_gated`.
+    Args:
+        common: Those of the other layers.
+        is_gated: Whether the older spelling's number of them counts only with `attention_k_eq_v`, and their size is 512 where
+            nothing is said.
     """
-    common = Heads(config.integer("num_key_value_heads", 4), config.integer("head_dim", 256))
     if config.has("per_layer_config"):
         listed = config.section("per_layer_config")
         known = {"head_dim", "num_key_value_heads"}

@@ -65,6 +65,7 @@ MODEL_TENSORS: Names = {
     "ple_embedding": ("embed_tokens_per_layer.weight", "per_layer_token_embd.weight"),
     "ple_projection": ("per_layer_model_projection.weight", "per_layer_model_proj.weight"),
     "ple_model_norm": ("per_layer_projection_norm.weight", "per_layer_proj_norm.weight"),
+    "projection": ("embedding_projection.weight", ""),
     "stream_begin": ("altup_projections.{}.weight", "altup_proj.weight"),
     "stream_end": ("altup_unembed_projections.{}.weight", "altup_unembd_proj.weight"),
 }

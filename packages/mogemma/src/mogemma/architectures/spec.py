@@ -117,6 +117,7 @@ class ModelSpec:
         has_output_scales: Whether each layer's output is multiplied by a number of its own.
         laurel_rank: Numbers between the two matrices of LAuReL; 0: there is none.
         n_streams: Streams of the residual (AltUp).
+        projection_dim: Size of the vectors of a model that has its dense head among its own weights; 0: it has none there.
         names: Roles that this family's files spell in a way of their own: in safetensors and in GGUF, as in `weights.py`.
     """
 
@@ -136,6 +137,7 @@ class ModelSpec:
     laurel_rank: int = 0
     n_streams: int = 1
     layer_embedding: LayerEmbedding | None = None
+    projection_dim: int = 0
     names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property

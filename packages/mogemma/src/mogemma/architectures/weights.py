@@ -60,6 +60,11 @@ class Weights:
             **self._streams(),
         }
 
+    def projection(self) -> Tensor | None:
+        """The dense head that a model has among its own weights, if it has one."""
+        spec = self._spec
+        return self._model("projection", (spec.projection_dim, spec.hidden_dim)) if spec.projection_dim else None
+
     def _check_no_more_layers(self) -> None:
         """A configuration with fewer layers than the file would run, and talk nonsense."""
         n_layers = len(self._spec.layers)

@@ -13,6 +13,7 @@ from .table import write_fields
 LABELS = {
     "format": "most weights",
     "formats": "tensors",
+    "unused_parts": "unused parts",
     "n_parameters": "parameters",
     "n_layers": "layers",
     "hidden_dim": "hidden size",
