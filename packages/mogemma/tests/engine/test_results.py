@@ -217,3 +217,8 @@ def test_quantised_experts_and_per_layer_embeddings_are_those_of_the_plain_forwa
     expected = reference.logits(model, token_ids(20))
     engine = make_engine(model, level=level, max_tokens=20)
     assert np.abs(alone(engine, token_ids(20)) - expected).max() < 2e-5 * np.abs(expected).max() + 1e-4
+
+
+def test_layers_that_read_the_keys_and_values_of_others_keep_none(level: str) -> None:
+    own, shared = (make_engine(make_model(n_layers=4, kv_backs=backs), level=level) for backs in ((), (0, 0, 1, 2)))
+    assert own.cache_bytes == 2 * shared.cache_bytes
