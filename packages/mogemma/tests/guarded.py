@@ -72,8 +72,15 @@ def multiply_in_every_format(kernel: Kernel) -> None:
 
 
 EXTRAS: dict[str, Any] = {
-    **{"n_layers": 3, "kv_backs": (0, 0, 1), "has_v_norm": True, "gate_cutoff": 0.5, "laurel_rank": 5},
-    **{"experts": (5, 2, 13), "ple_dim": 7, "ple_rows": 20, "n_streams": 4},
+    "n_layers": 3,
+    "kv_backs": (0, 0, 1),
+    "has_v_norm": True,
+    "gate_cutoff": 0.5,
+    "laurel_rank": 5,
+    "experts": (5, 2, 13),
+    "ple_dim": 7,
+    "ple_rows": 20,
+    "n_streams": 4,
 }
 """What only some models have, in odd sizes."""
 

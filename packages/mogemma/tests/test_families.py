@@ -22,7 +22,7 @@ from checkpoints import (
 from mogemma import EmbeddingModel, SyncGemmaModel
 from mogemma._native import SequenceRun
 from mogemma.checkpoint import open_checkpoint
-from mogemma.errors import MogemmaError
+from mogemma.errors import ModelFormatError, MogemmaError
 from mogemma.session import Runner, Session
 
 if TYPE_CHECKING:
@@ -267,6 +267,33 @@ def test_quantised_gguf_files_run_in_both_arithmetics(tmp_path: Path, level: str
     with opened(blocks, cache="f32", level=level) as runner:
         error = whole_logits(runner, ids) - expected
     assert 0 < np.sqrt((error**2).mean()) < 0.1 * expected.std()
+
+
+@pytest.mark.parametrize(
+    ("case", "config", "tensor"),
+    [
+        ("gemma1-mqa", {"num_key_value_heads": 4}, "k_proj"),
+        ("gemma2", {"head_dim": 32}, "q_proj"),
+        ("gemma3n-text", {"laurel_rank": 5}, "laurel"),
+        ("gemma3n-text", {"altup_num_inputs": 3}, "altup"),
+        ("gemma3n-text", {"vocab_size_per_layer_input": 512}, "embed_tokens_per_layer"),
+        ("gemma3n-text", {"intermediate_size": 48}, r"layers\.5\.mlp"),
+        ("gemma4-dense", {"attention_k_eq_v": False, "num_kv_shared_layers": 1}, r"layers\.2\.self_attn\.v_proj"),
+        ("gemma4-dense", {"per_layer_config": None, "global_head_dim": 32}, r"layers\.2"),
+        ("gemma4-e2b", {"hidden_size_per_layer_input": 16}, "per_layer"),
+        ("gemma4-e2b", {"use_double_wide_mlp": False}, r"layers\.5\.mlp"),
+        ("gemma4-e2b", {"num_kv_shared_layers": 2}, r"layers\.5"),
+        ("gemma4-moe", {"num_experts": 5}, "router|experts"),
+        ("gemma4-moe", {"moe_intermediate_size": 12}, "experts"),
+        ("gemma4-moe", {"num_hidden_layers": 2, "layer_types": None}, r"layers\.2"),
+    ],
+)
+def test_a_configuration_of_another_model_is_an_error_that_names_a_tensor(
+    tmp_path: Path, case: str, config: dict[str, Any], tensor: str
+) -> None:
+    folder = copy_folder(TINY / case, tmp_path / "model", config)
+    with pytest.raises(ModelFormatError, match=tensor), opened(folder):
+        pass
 
 
 GEMMA_1_KEYS = {

@@ -192,9 +192,8 @@ class Weights:
             "stream_scale": (dim,),
         }
         numbers = {role: self._of_layer(index, role, shape).to_float32() for role, shape in shapes.items()}
-        norm = numbers.pop("stream_norm")
-        numbers["stream_router"] = numbers["stream_router"] * (norm / np.float32(dim))
-        return numbers
+        norm = numbers.pop("stream_norm") / np.float32(dim)
+        return {**numbers, "stream_router": numbers["stream_router"] * norm}
 
     def _layer_name(self, index: int, role: str, names: Mapping[str, tuple[str, str]]) -> str:
         name = (self._spec.names.get(role) or names[role])[self._is_gguf]
