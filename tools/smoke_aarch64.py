@@ -58,7 +58,7 @@ for arithmetic in ("INT8", "FLOAT32", "BFLOAT16"):
         matrix = random_matrix(kind, 48, 768)
         found = b"".join(engine.matmul(matrix, x[:n]).tobytes() for n in (1, 20))
         products[f"{kind.name} {arithmetic.lower()}"] = hashlib.sha256(found).hexdigest()
-for name in ("gemma3-text", "quant-zoo/model.gguf"):
+for name in ("gemma2", "gemma3-text", "gemma3n-text", "gemma4-e2b", "gemma4-moe", "quant-zoo/model.gguf"):
     with SyncGemmaModel(Path(tests, "data", "tiny", name), arithmetic="float32", threads=2) as model:
         logits[name] = model.logits(range(2, 60)).astype(float).ravel().tolist()
         used = model.info.level

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 /* Raised whenever a struct or a function here changes. */
-#define MOGEMMA_ABI_VERSION 4
+#define MOGEMMA_ABI_VERSION 5
 
 /* --- status ------------------------------------------------------------------------------------------------------ */
 #define MOGEMMA_OK 0
@@ -71,22 +71,62 @@ typedef struct {
     int32_t reserved;         /* 0 */
 } mogemma_rope;
 
+/* One of a layer's experts: a gated MLP of its own. */
+typedef struct {
+    mogemma_matrix gate_proj; /* [expert_dim, hidden_dim] */
+    mogemma_matrix up_proj;   /* [expert_dim, hidden_dim] */
+    mogemma_matrix down_proj; /* [hidden_dim, expert_dim] */
+} mogemma_expert;
+
 /* One layer: norm, attention, norm, residual; norm, gated MLP, norm, residual. Norm weights are what the normed vector
-   is multiplied by (a family that stores weight - 1 has the 1 added by the caller); NULL means that there is no such norm. */
+   is multiplied by (a family that stores weight - 1 has the 1 added by the caller; one that norms without weights has
+   ones); NULL means that there is no such norm. What follows the seven matrices is absent in most models: a matrix of zeros,
+   NULL, 0. Written for one token, with x the residual, n = norm(x) and m what the MLP gives. */
 typedef struct {
     const float *attention_norm;      /* [hidden_dim], required */
     const float *q_norm;              /* [head_dim] or NULL */
     const float *k_norm;              /* [head_dim] or NULL */
+    const float *v_norm;              /* [head_dim] or NULL */
     const float *post_attention_norm; /* [hidden_dim] or NULL */
     const float *mlp_norm;            /* [hidden_dim], required */
     const float *post_mlp_norm;       /* [hidden_dim] or NULL */
     mogemma_matrix q_proj;            /* [n_heads * head_dim, hidden_dim] */
-    mogemma_matrix k_proj;            /* [n_kv_heads * head_dim, hidden_dim] */
-    mogemma_matrix v_proj;            /* [n_kv_heads * head_dim, hidden_dim] */
+    mogemma_matrix k_proj;            /* [n_kv_heads * head_dim, hidden_dim]; absent with kv_back */
+    mogemma_matrix v_proj;            /* the same; also absent where values are what k_proj gives, before its norm */
     mogemma_matrix o_proj;            /* [hidden_dim, n_heads * head_dim] */
     mogemma_matrix gate_proj;         /* [mlp_dim, hidden_dim] */
     mogemma_matrix up_proj;           /* [mlp_dim, hidden_dim] */
     mogemma_matrix down_proj;         /* [hidden_dim, mlp_dim] */
+
+    /* LAuReL (arXiv:2411.07501): x becomes laurel_scale * (x + attention + n + norm(right . left . n)). */
+    mogemma_matrix laurel_left;       /* [rank, hidden_dim] */
+    mogemma_matrix laurel_right;      /* [hidden_dim, rank] */
+    const float *laurel_norm;         /* [hidden_dim] */
+
+    /* A mixture of experts beside the MLP: m becomes norm(m) + norm(sum of w_e * expert_e(norm(x))). The w_e are the
+       n_experts_used greatest of softmax(router . norm(x)), brought to a sum of 1, times expert_scales[e]. */
+    mogemma_matrix router;            /* [n_experts, hidden_dim] */
+    const float *router_norm;         /* [hidden_dim] */
+    const float *expert_scales;       /* [n_experts] */
+    const float *expert_norm;         /* [hidden_dim], of what experts get */
+    const float *post_expert_norm;    /* [hidden_dim], of their sum */
+    const float *post_dense_norm;     /* [hidden_dim], of what the MLP gives */
+    const mogemma_expert *experts;    /* [n_experts] */
+
+    /* Per-layer embedding: x + norm(ple_up . (gelu(ple_gate . x) * this layer's embedding of the token)). */
+    mogemma_matrix ple_gate;          /* [ple_dim, hidden_dim] */
+    mogemma_matrix ple_up;            /* [hidden_dim, ple_dim] */
+    const float *ple_norm;            /* [hidden_dim] */
+
+    /* AltUp (arXiv:2301.13310), where the model has n_streams > 1: r(x) = tanh(stream_router . x / rms(x)). Before the layer
+       stream o becomes h_o + sum of (stream_predict . r(h_0))[o, i] * h_i; the layer runs on stream 0 and gives x; then
+       h_k = h_k + ((stream_correct . r(x))[k] + 1) * (x - h_0). The per-layer embedding takes h_0 * stream_scale for x, and
+       is added to the others. */
+    const float *stream_router;       /* [n_streams, hidden_dim] */
+    const float *stream_predict;      /* [n_streams, n_streams, n_streams] */
+    const float *stream_correct;      /* [n_streams, n_streams] */
+    const float *stream_scale;        /* [hidden_dim] */
+
     int32_t n_heads;                  /* a multiple of n_kv_heads */
     int32_t n_kv_heads;
     int32_t head_dim;                 /* a multiple of 16 */
@@ -94,11 +134,18 @@ typedef struct {
     int32_t rope;                     /* index into mogemma_model.ropes */
     int32_t n_before;                 /* keys before a query that it sees, MOGEMMA_ALL for every one */
     int32_t n_after;                  /* keys after it that it sees; 0 in a causal layer */
+    int32_t kv_back;                  /* keys and values are those of so many layers before, which has its own; 0: own ones */
+    int32_t n_experts;                /* 0: no mixture */
+    int32_t n_experts_used;
+    int32_t expert_dim;
     float attention_scale;            /* scores = scale * (q . k) */
     float attention_softcap;          /* cap * tanh(score / cap) where > 0 */
-    int32_t reserved;                 /* 0 */
+    float gate_cutoff;                /* where > 0, the MLP's gate g becomes max(g - mean(g) - cutoff * std(g), 0) first */
+    float laurel_scale;
+    float output_scale;               /* what x is multiplied by at the layer's end; 0: by nothing */
 } mogemma_layer;
 #define MOGEMMA_ALL 2147483647
+#define MOGEMMA_MAX_STREAMS 4
 
 typedef struct {
     int32_t n_layers;
@@ -106,15 +153,30 @@ typedef struct {
     int32_t n_dense;          /* matrices between the pooled hidden state and the embedding */
     int32_t hidden_dim;
     int32_t vocab_size;
+    int32_t ple_dim;          /* size of a token's per-layer embedding; 0: there is none, and no ple_* in a layer */
+    int32_t n_streams;        /* residual streams, at most MOGEMMA_MAX_STREAMS; 0 or 1: one, and no stream_* in a layer */
     float norm_epsilon;
     float embedding_scale;    /* what a row of token_embedding is multiplied by */
     float logit_softcap;      /* cap * tanh(logit / cap) where > 0 */
+    float ple_scale;          /* what a row of ple_embedding is multiplied by */
+    float ple_projection_scale;
     const mogemma_layer *layers;
     const mogemma_rope *ropes;
     const mogemma_matrix *dense; /* n_dense, each [out, in]; the first takes hidden_dim, the last gives embedding_dim */
     const float *final_norm;     /* [hidden_dim] */
     mogemma_matrix token_embedding; /* [vocab_size, hidden_dim] */
     mogemma_matrix head;            /* [vocab_size, hidden_dim]; the same data as token_embedding when they are tied */
+
+    /* A token's embedding for each layer: norm(ple_projection_scale * ple_projection . x), layer by layer, with x the scaled
+       token embedding, plus its row of ple_embedding, or the first row where the token has none. */
+    mogemma_matrix ple_projection;  /* [n_layers * ple_dim, hidden_dim] */
+    mogemma_matrix ple_embedding;   /* stored, [tokens, n_layers * ple_dim]; may be absent */
+    const float *ple_norm;          /* [ple_dim] */
+
+    /* Streams begin as x, and stream_begin[k] . x brought to the size of x; at the end x is the mean of h_0 and of
+       stream_end[k] . h_(k + 1), each brought to the size of h_0. A size is the root of the mean square. */
+    const mogemma_matrix *stream_begin; /* n_streams - 1, each [hidden_dim, hidden_dim] */
+    const mogemma_matrix *stream_end;   /* the same */
 } mogemma_model;
 
 /* --- engine: a model, its worker threads and the scratch memory of one call --------------------------------------- */
@@ -137,7 +199,7 @@ typedef struct mogemma_engine mogemma_engine;
 /* MOGEMMA_ABI_VERSION of the library. */
 int32_t mogemma_abi_version(void);
 
-/* sizeof of the structs in the library: matrix, rope, layer, model, options, sequence, candidates, batch; 0 past the last. */
+/* sizeof of the structs in the library: matrix, rope, expert, layer, model, options, sequence, candidates, batch; 0 past the last. */
 int64_t mogemma_struct_bytes(int32_t index);
 
 /* Check a model and options; bytes an engine needs, or the negated status. *layer, where not NULL, gets the layer that
@@ -160,8 +222,8 @@ int64_t mogemma_packed_bytes(const mogemma_matrix *matrix, int32_t layout);
 
 /* Pack rows first_row .. first_row + n_rows - 1 of a stored matrix with the engine's threads; first_row is a multiple of
    16, memory that of the whole packed matrix. When all rows are packed the caller makes it the matrix's data, and
-   the layout its layout: also in the engine's own model, between calls, but not in token_embedding, whose rows are
-   looked up one by one. */
+   the layout its layout: also in the engine's own model, between calls, but not in token_embedding and ple_embedding, whose
+   rows are looked up one by one. */
 int32_t mogemma_pack(mogemma_engine *engine, const mogemma_matrix *matrix, int32_t layout, int64_t first_row,
                      int64_t n_rows, void *memory);
 

@@ -34,6 +34,7 @@ from model.spec import (
     Batch,
     BatchPtr,
     Candidates,
+    Expert,
     Layer,
     Model,
     ModelPtr,
@@ -57,7 +58,7 @@ from ops.top_k import top_k
 from runtime.threads import team_start, team_stop
 from runtime.views import F32, BytePtr, F32Ptr, I32Ptr
 
-comptime ABI_VERSION = Int32(4)
+comptime ABI_VERSION = Int32(5)
 
 
 @export("mogemma_abi_version")
@@ -67,16 +68,17 @@ def mogemma_abi_version() abi("C") -> Int32:
 
 @export("mogemma_struct_bytes")
 def mogemma_struct_bytes(index: Int32) abi("C") -> Int64:
-    var sizes = SIMD[DType.int64, 8](0)
+    var sizes = SIMD[DType.int64, 16](0)
     sizes[0] = Int64(size_of[Matrix]())
     sizes[1] = Int64(size_of[Rope]())
-    sizes[2] = Int64(size_of[Layer]())
-    sizes[3] = Int64(size_of[Model]())
-    sizes[4] = Int64(size_of[Options]())
-    sizes[5] = Int64(size_of[Sequence]())
-    sizes[6] = Int64(size_of[Candidates]())
-    sizes[7] = Int64(size_of[Batch]())
-    return sizes[Int(index)] if index >= 0 and index < 8 else Int64(0)
+    sizes[2] = Int64(size_of[Expert]())
+    sizes[3] = Int64(size_of[Layer]())
+    sizes[4] = Int64(size_of[Model]())
+    sizes[5] = Int64(size_of[Options]())
+    sizes[6] = Int64(size_of[Sequence]())
+    sizes[7] = Int64(size_of[Candidates]())
+    sizes[8] = Int64(size_of[Batch]())
+    return sizes[Int(index)] if index >= 0 and index < 16 else Int64(0)
 
 
 @export("mogemma_engine_bytes")

@@ -17,7 +17,18 @@ from ops.attention import (
 from ops.attention_tile import MAX_QUERIES, Queries, Sight
 from ops.rms_norm import rms_norm
 from ops.rope import rope
+from ops.vectors import copy
 from runtime.views import BytePtr, F32Ptr
+
+
+def norm_heads(
+    engine: Engine, layer: Layer, heads: F32Ptr, n_heads: Int, norm: F32Ptr
+):
+    """Norm the heads of one token in place."""
+    var dim = Int(layer.head_dim)
+    for h in range(n_heads):
+        var head = heads.unsafe_offset(h * dim)
+        rms_norm(head, head, norm, dim, engine.model[].norm_epsilon)
 
 
 def norm_and_rope(
@@ -30,23 +41,20 @@ def norm_and_rope(
 ):
     """Norm and rotate the heads of one token in place."""
     var dim = Int(layer.head_dim)
+    if norm:
+        norm_heads(engine, layer, heads, n_heads, norm.unsafe_value())
     for h in range(n_heads):
         var head = heads.unsafe_offset(h * dim)
-        if norm:
-            rms_norm(
-                head,
-                head,
-                norm.unsafe_value(),
-                dim,
-                engine.model[].norm_epsilon,
-            )
         rope(head, cosines, cosines.unsafe_offset(dim // 2), dim // 2)
 
 
 def place_token(
     engine: Engine, batch: Batch, layer: Layer, index: Int, token: Int
 ):
-    """Norm and rotate a token's queries and key; put key and value away."""
+    """Norm and rotate a token's queries and key; put key and value away.
+
+    A layer that reads another's keys and values has queries only.
+    """
     var t = Int(engine.options.max_tokens)
     var pairs = engine.widths.pairs
     var cosines = engine.angles.unsafe_offset(
@@ -56,9 +64,17 @@ def place_token(
     var k = token_row(engine.k, token, layer.kv_dim())
     var v = token_row(engine.v, token, layer.kv_dim())
     norm_and_rope(engine, layer, q, Int(layer.n_heads), layer.q_norm, cosines)
+    if layer.kv_back > 0:
+        return
+    if not layer.v_proj.data:
+        copy(v, k, layer.kv_dim())
     norm_and_rope(
         engine, layer, k, Int(layer.n_kv_heads), layer.k_norm, cosines
     )
+    if layer.v_norm:
+        norm_heads(
+            engine, layer, v, Int(layer.n_kv_heads), layer.v_norm.unsafe_value()
+        )
     var home = home_of(engine, batch, layer, index, token)
     var slot = Int(engine.positions[unsafe_offset=token]) % home.place.n_slots
     if home.format == 0:
@@ -81,21 +97,27 @@ struct Home(TrivialRegisterPassable):
 def home_of(
     engine: Engine, batch: Batch, layer: Layer, index: Int, token: Int
 ) -> Home:
-    """The cache of a token's sequence, or the engine's memory for one call."""
+    """The cache of a token's sequence, or the engine's memory for one call.
+
+    In it the place of the layer whose keys and values this one reads.
+    """
+    var place = engine.caches[unsafe_offset=index - Int(layer.kv_back)]
     var sequence = Int(engine.owners[unsafe_offset=token])
     var cache = batch.sequence(sequence).cache
     if cache:
         return Home(
             cache.unsafe_value(),
-            engine.caches[unsafe_offset=index],
+            place,
             engine.options.cache_format,
         )
     # Each sequence has rows of its own, for all kv heads in turn.
     var row_bytes = 4 * layer.kv_dim()
     var first = Int(engine.first_rows[unsafe_offset=sequence])
     var n_rows = Int(engine.first_rows[unsafe_offset=sequence + 1]) - first
-    var memory = engine.passing.unsafe_offset(2 * first * row_bytes)
-    return Home(memory, LayerCache(0, n_rows * row_bytes, n_rows), 0)
+    var memory = engine.passing.unsafe_offset(
+        place.passing * engine.passing_bytes + 2 * first * row_bytes
+    )
+    return Home(memory, LayerCache(0, n_rows * row_bytes, n_rows, 0), 0)
 
 
 def store_token[

@@ -3,10 +3,18 @@
 All of it is laid out in memory of the caller's, once, when it is opened.
 """
 
+from std.sys import size_of
+
 from formats import ALL_FORMATS
 from formats.matrix import Matrix
 from formats.rows import LANES
-from model.kv_cache import LayerCache, layer_bytes, n_slots
+from model.kv_cache import (
+    LayerCache,
+    is_read_again,
+    layer_bytes,
+    n_passing,
+    n_slots,
+)
 from model.spec import BFLOAT16, FLOAT32, Model, ModelPtr, Options
 from ops.attention import SEGMENT, part_floats
 from ops.attention_tile import KEY_BLOCK, workspace_bytes
@@ -33,6 +41,15 @@ struct Widths(TrivialRegisterPassable):
     var heads: Int
     var kv: Int
     var mlp: Int
+    """Of what is between two matrices of a branch: MLP, LAuReL, per-layer
+    embedding."""
+    var laurel: Int
+    """hidden_dim where there is LAuReL, else 0."""
+    var experts: Int
+    var used: Int
+    """Experts of a token."""
+    var expert: Int
+    """expert_dim."""
     var pairs: Int
     """Rotated pairs of a head."""
     var dense: Int
@@ -43,13 +60,31 @@ struct Widths(TrivialRegisterPassable):
 
 def widths_of(model: Model) -> Widths:
     var d = Int(model.hidden_dim)
-    var w = Widths(0, 0, 0, 0, 0, d, d)
+    var w = Widths(
+        q=0,
+        heads=0,
+        kv=0,
+        mlp=Int(model.ple_dim),
+        laurel=0,
+        experts=0,
+        used=0,
+        expert=0,
+        pairs=0,
+        dense=d,
+        columns=d,
+    )
     for i in range(Int(model.n_layers)):
         var layer = model.layer(i)[]
         w.q = max(w.q, layer.q_dim())
         w.heads = max(w.heads, Int(layer.n_heads))
         w.kv = max(w.kv, layer.kv_dim())
         w.mlp = max(w.mlp, Int(layer.mlp_dim))
+        if layer.has_laurel():
+            w.mlp = max(w.mlp, layer.laurel_left.rows())
+            w.laurel = d
+        w.experts = max(w.experts, Int(layer.n_experts))
+        w.used = max(w.used, Int(layer.n_experts_used))
+        w.expert = max(w.expert, Int(layer.expert_dim))
     for i in range(Int(model.n_ropes)):
         var rope = model.ropes.unsafe_value()[unsafe_offset=i]
         w.pairs = max(w.pairs, Int(rope.n_pairs))
@@ -58,6 +93,7 @@ def widths_of(model: Model) -> Widths:
             w.dense, model.dense.unsafe_value()[unsafe_offset=i].rows()
         )
     w.columns = max(max(w.columns, w.dense), max(w.q, w.mlp))
+    w.columns = max(w.columns, w.expert)
     return w
 
 
@@ -140,7 +176,9 @@ struct Engine(ImplicitlyCopyable):
     var v: F32Ptr
     """[T, kv]."""
     var passing: BytePtr
-    """[2, T + 32 O, kv] keys and values of sequences without a cache."""
+    """[places, 2, T + 32 O, kv] keys and values of sequences without a cache."""
+    var passing_bytes: Int
+    """Of a place."""
     var parts: F32Ptr
     """[n_segments, heads, part_floats] of one token's attention."""
     var attended: F32Ptr
@@ -151,6 +189,16 @@ struct Engine(ImplicitlyCopyable):
     """[T, mlp]."""
     var branch: F32Ptr
     """[T, hidden_dim] what attention or MLP add to the residual."""
+    var laurel: F32Ptr
+    """[T, hidden_dim] what LAuReL adds to it."""
+    var streams: F32Ptr
+    """[n_streams, T, hidden_dim]."""
+    var ple: F32Ptr
+    """[T, n_layers, ple_dim] embeddings of the tokens for each layer."""
+    var ple_row: F32Ptr
+    """[n_threads, n_layers, ple_dim] a row of the table."""
+    var routes: Routes
+    """Which experts a token goes to; S = T * used is the number of visits."""
     var pooled: F32Ptr
     """[2, O, dense]."""
     var scratch: BytePtr
@@ -168,6 +216,12 @@ struct Engine(ImplicitlyCopyable):
         return self.workspace.unsafe_offset(
             thread * workspace_bytes(2 * self.widths.pairs)
         )
+
+    @always_inline
+    def stream(self, index: Int) -> F32Ptr:
+        """[T, hidden_dim]."""
+        var size = Int(self.options.max_tokens) * Int(self.model[].hidden_dim)
+        return self.streams.unsafe_offset(index * size)
 
     @always_inline
     def is_exact(self) -> Bool:
@@ -188,6 +242,56 @@ struct Engine(ImplicitlyCopyable):
         if self.options.arithmetic == BFLOAT16:
             halves = self.halves
         return Activations(values, self.blocks, halves, n_tokens)
+
+
+@fieldwise_init
+struct Routes(TrivialRegisterPassable):
+    """Tokens on their way through experts. Visits of one expert lie together."""
+
+    var logits: F32Ptr
+    """[T, experts] the router's."""
+    var experts: I32Ptr
+    """[T, used] the experts of a token."""
+    var shares: F32Ptr
+    """[T, used] what their results are multiplied by."""
+    var visits: I32Ptr
+    """[T, used] where among all visits they are."""
+    var tokens: I32Ptr
+    """[S] the token of each visit."""
+    var hosts: I32Ptr
+    """[S] the expert of each visit."""
+    var first: I32Ptr
+    """[experts + 1] the first visit of each expert, and the end."""
+    var x: F32Ptr
+    """[S, hidden_dim] what an expert gets, later what it gives."""
+    var gate: F32Ptr
+    """[S, expert]."""
+    var up: F32Ptr
+    """[S, expert]."""
+    var blocks: BytePtr
+    """[S, hidden_dim or expert] the right side of a product as int8 blocks."""
+    var halves: BytePtr
+    """The same as rows of bfloat16."""
+
+
+def lay_out_routes(mut layout: Layout, w: Widths, t: Int, d: Int) -> Routes:
+    """Nothing, where there are no experts."""
+    var s = t * w.used
+    var widest = max(d, w.expert)
+    return Routes(
+        logits=layout.floats(t * w.experts),
+        experts=layout.ints(s),
+        shares=layout.floats(s),
+        visits=layout.ints(s),
+        tokens=layout.ints(s),
+        hosts=layout.ints(s),
+        first=layout.ints(w.experts + 1),
+        x=layout.floats(s * d),
+        gate=layout.floats(s * w.expert),
+        up=layout.floats(s * w.expert),
+        blocks=layout.take(s * quantized_bytes(round_up(widest, BLOCK))),
+        halves=layout.take(s * halves_bytes(widest)),
+    )
 
 
 @fieldwise_init
@@ -224,10 +328,13 @@ def lay_out(model: ModelPtr, options: Options, memory: BytePtr) -> Engine:
     var o = Int(options.max_outputs)
     var d = Int(model[].hidden_dim)
     var vocab = Int(model[].vocab_size)
+    var layers = model[].ple_columns()
+    var n_streams = Int(model[].n_streams) if model[].has_streams() else 0
+    var passing_bytes = 8 * (t + KEY_BLOCK * o) * w.kv
     var layout = Layout(memory)
-    _ = layout.take(1024)  # the Engine itself
+    _ = layout.take(size_of[Engine]())
     var team = layout.take(team_bytes(Int(options.n_threads)))
-    var caches = layout.take(32 * Int(model[].n_layers))
+    var caches = layout.take(size_of[LayerCache]() * Int(model[].n_layers))
     var engine = Engine(
         model=model,
         options=options,
@@ -254,7 +361,8 @@ def lay_out(model: ModelPtr, options: Options, memory: BytePtr) -> Engine:
         q=layout.floats(t * w.q),
         k=layout.floats(t * w.kv),
         v=layout.floats(t * w.kv),
-        passing=layout.take(8 * (t + KEY_BLOCK * o) * w.kv),
+        passing=layout.take(n_passing(model[]) * passing_bytes),
+        passing_bytes=passing_bytes,
         parts=layout.floats(
             segments_of(options) * w.heads * part_floats(2 * w.pairs)
         ),
@@ -262,6 +370,11 @@ def lay_out(model: ModelPtr, options: Options, memory: BytePtr) -> Engine:
         gate=layout.floats(t * w.mlp),
         up=layout.floats(t * w.mlp),
         branch=layout.floats(t * d),
+        laurel=layout.floats(t * w.laurel),
+        streams=layout.floats(n_streams * t * d),
+        ple=layout.floats(t * layers),
+        ple_row=layout.floats(Int(options.n_threads) * layers),
+        routes=lay_out_routes(layout, w, t, d),
         pooled=layout.floats(2 * o * w.dense),
         scratch=layout.take(Int(options.n_threads) * SCRATCH_BYTES),
         workspace=layout.take(
@@ -275,11 +388,19 @@ def lay_out(model: ModelPtr, options: Options, memory: BytePtr) -> Engine:
 
 def place_caches(engine: Engine):
     """Write where each layer's keys and values lie in a cache."""
+    ref model = engine.model[]
     var byte = 0
-    for i in range(Int(engine.model[].n_layers)):
-        var layer = engine.model[].layer(i)[]
+    var passing = 0
+    for i in range(Int(model.n_layers)):
+        var layer = model.layer(i)[]
         var size = layer_bytes(layer, engine.options)
+        var is_source = is_read_again(model, i)
+        if is_source:
+            passing += 1
         engine.caches[unsafe_offset=i] = LayerCache(
-            byte, byte + size, n_slots(layer, engine.options)
+            byte,
+            byte + size,
+            n_slots(layer, engine.options),
+            passing if is_source else 0,
         )
         byte += 2 * size

@@ -20,25 +20,45 @@ from model.candidates import (
     mark_also,
 )
 from model.engine import NOT_A_NUMBER, Engine, EnginePtr
+from model.experts import join_experts, run_experts
 from model.layer import (
     add_branch,
     gate_token,
     norm_for_attention,
     norm_for_mlp,
+    round_for_laurel,
     round_token,
     share_down,
     share_gate_and_up,
+    share_laurel,
     share_output,
     share_qkv,
     token_row,
 )
+from model.layer_embedding import (
+    embed_for_layers,
+    gate_layer_embedding,
+    round_beginning,
+    round_for_gate,
+    share_beginning,
+    share_layer_gate,
+    share_layer_up,
+)
 from model.pool import pool_sequences
-from model.spec import Batch
+from model.spec import Batch, Layer
+from model.streams import (
+    add_to_other_streams,
+    begin_streams,
+    correct_streams,
+    join_streams,
+    predict_streams,
+)
 from ops.dequantize import dequantize_row
 from ops.matmul import Product, share_products
 from ops.rms_norm import rms_norm
 from ops.rope import rope_angles
 from ops.softcap import softcap
+from ops.vectors import scale
 from runtime.threads import Opaque, TeamPtr, team_run
 from runtime.views import F32Ptr
 
@@ -90,19 +110,29 @@ def note_cancel(call: Call, thread: Int):
         )
 
 
-def run_layer(call: Call, index: Int, thread: Int):
-    """A layer, from normed residuals to the normed residuals of the next."""
+def begin_layer(engine: Engine, layer: Layer, token: Int):
+    """What a layer's products get of a token."""
+    if engine.model[].has_streams():
+        predict_streams(engine, layer, token)
+    norm_for_attention(engine, layer, token)
+
+
+def run_attention(call: Call, layer: Layer, index: Int, thread: Int):
+    """The first half of a layer: normed residuals to the branch."""
     ref engine = call.engine[]
-    ref model = engine.model[]
-    var layer = model.layer(index)[]
     var n = call.n_tokens
     share_qkv(engine, layer, n, thread)
     engine.team[].barrier()
     var token = engine.team[].take()
     while token < n:
         place_token(engine, call.batch, layer, index, token)
+        if layer.has_laurel():
+            round_for_laurel(engine, layer, token)
         token = engine.team[].take()
     engine.team[].barrier()
+    if layer.has_laurel():
+        share_laurel(engine, layer, n, thread)
+        engine.team[].barrier()
     if splits_segments(engine, call.batch, layer):
         share_segments(engine, call.batch, layer, index, thread)
         engine.team[].barrier()
@@ -120,7 +150,13 @@ def run_layer(call: Call, index: Int, thread: Int):
         engine.team[].barrier()
     share_output(engine, layer, n, thread)
     engine.team[].barrier()
-    token = engine.team[].take()
+
+
+def run_mlp(call: Call, layer: Layer, thread: Int):
+    """The second half: the branch of attention to that of the MLP."""
+    ref engine = call.engine[]
+    var n = call.n_tokens
+    var token = engine.team[].take()
     while token < n:
         norm_for_mlp(engine, layer, token)
         token = engine.team[].take()
@@ -135,13 +171,104 @@ def run_layer(call: Call, index: Int, thread: Int):
     share_down(engine, layer, n, thread)
     note_cancel(call, thread)
     engine.team[].barrier()
-    token = engine.team[].take()
+    if layer.n_experts > 0:
+        run_experts(engine, layer, n, thread)
+
+
+def add_mlp(engine: Engine, layer: Layer, token: Int):
+    """What the MLP and experts give joins the residual, or all streams."""
+    if layer.n_experts > 0:
+        join_experts(engine, layer, token)
+    add_branch(engine, token, layer.post_mlp_norm)
+    if engine.model[].has_streams():
+        correct_streams(engine, layer, token)
+
+
+def run_layer_embedding(call: Call, layer: Layer, index: Int, thread: Int):
+    """The branch of the per-layer embedding; first that of the MLP is added."""
+    ref engine = call.engine[]
+    var n = call.n_tokens
+    var token = engine.team[].take()
     while token < n:
-        add_branch(engine, token, layer.post_mlp_norm)
-        if index + 1 < Int(model.n_layers):
-            norm_for_attention(engine, model.layer(index + 1)[], token)
+        add_mlp(engine, layer, token)
+        round_for_gate(engine, layer, token)
         token = engine.team[].take()
     engine.team[].barrier()
+    share_layer_gate(engine, layer, n, thread)
+    engine.team[].barrier()
+    token = engine.team[].take()
+    while token < n:
+        gate_layer_embedding(engine, layer, index, token)
+        token = engine.team[].take()
+    engine.team[].barrier()
+    share_layer_up(engine, layer, n, thread)
+    engine.team[].barrier()
+
+
+def end_layer(engine: Engine, layer: Layer, token: Int):
+    """The last branch joins the residual, or the other streams."""
+    if engine.model[].ple_dim == 0:
+        add_mlp(engine, layer, token)
+    elif engine.model[].has_streams():
+        add_to_other_streams(engine, layer, token)
+    else:
+        add_branch(engine, token, layer.ple_norm)
+    if layer.output_scale != 0:
+        var d = Int(engine.model[].hidden_dim)
+        scale(token_row(engine.residual, token, d), d, layer.output_scale)
+
+
+def run_layer(call: Call, index: Int, thread: Int):
+    """A layer, from normed residuals to the normed residuals of the next."""
+    ref engine = call.engine[]
+    ref model = engine.model[]
+    var layer = model.layer(index)[]
+    run_attention(call, layer, index, thread)
+    run_mlp(call, layer, thread)
+    if model.ple_dim > 0:
+        run_layer_embedding(call, layer, index, thread)
+    var token = engine.team[].take()
+    while token < call.n_tokens:
+        end_layer(engine, layer, token)
+        if index + 1 < Int(model.n_layers):
+            begin_layer(engine, model.layer(index + 1)[], token)
+        token = engine.team[].take()
+    engine.team[].barrier()
+
+
+def begin_with_embeddings(call: Call, thread: Int):
+    """What the embeddings are multiplied with before the first layer."""
+    ref engine = call.engine[]
+    var token = engine.team[].take()
+    while token < call.n_tokens:
+        embed_token(engine, token, thread)
+        round_beginning(engine, token)
+        token = engine.team[].take()
+    engine.team[].barrier()
+    share_beginning(engine, call.n_tokens, thread)
+    engine.team[].barrier()
+    token = engine.team[].take()
+    while token < call.n_tokens:
+        if engine.model[].ple_dim > 0:
+            embed_for_layers(engine, token, thread)
+        if engine.model[].has_streams():
+            begin_streams(engine, token)
+        begin_layer(engine, engine.model[].layer(0)[], token)
+        token = engine.team[].take()
+
+
+def run_beginning(call: Call, thread: Int):
+    """All up to the normed residuals of the first layer; a barrier has to follow."""
+    ref engine = call.engine[]
+    ref model = engine.model[]
+    if model.ple_dim > 0 or model.has_streams():
+        begin_with_embeddings(call, thread)
+        return
+    var token = engine.team[].take()
+    while token < call.n_tokens:
+        embed_token(engine, token, thread)
+        begin_layer(engine, model.layer(0)[], token)
+        token = engine.team[].take()
 
 
 def finish_token(call: Call, token: Int):
@@ -227,19 +354,18 @@ def forward_job(context: Opaque, team: TeamPtr, thread: Int):
     var call = context.unsafe_bitcast[Call]()[]
     ref engine = call.engine[]
     ref model = engine.model[]
-    var token = team[].take()
-    while token < call.n_tokens:
-        embed_token(engine, token, thread)
-        norm_for_attention(engine, model.layer(0)[], token)
-        token = team[].take()
+    run_beginning(call, thread)
     note_cancel(call, thread)
     team[].barrier()
     for index in range(Int(model.n_layers)):
         if engine.state[] != 0:
             return
         run_layer(call, index, thread)
+    var is_wanted = call.batch.hidden or call.batch.embeddings
+    if model.has_streams() and (is_wanted or call.n_outputs > 0):
+        join_streams(engine, call.n_tokens, thread)
     if call.batch.hidden:
-        token = team[].take()
+        var token = team[].take()
         while token < call.n_tokens:
             finish_token(call, token)
             token = team[].take()

@@ -35,7 +35,9 @@ def element_bytes(options: Options) -> Int:
 
 
 def layer_bytes(layer: Layer, options: Options) -> Int:
-    """Bytes of a layer's keys; its values take the same."""
+    """Bytes of a layer's own keys; its values take the same."""
+    if layer.kv_back > 0:
+        return 0
     var elements = n_slots(layer, options) * layer.kv_dim()
     return round_up(elements * element_bytes(options), CACHE_LINE)
 
@@ -48,6 +50,24 @@ def cache_bytes(model: Model, options: Options) -> Int:
     return total
 
 
+def is_read_again(model: Model, index: Int) -> Bool:
+    """Whether a later layer reads this one's keys and values."""
+    for i in range(index + 1, Int(model.n_layers)):
+        var back = Int(model.layer(i)[].kv_back)
+        if back > 0 and i - back == index:
+            return True
+    return False
+
+
+def n_passing(model: Model) -> Int:
+    """Places for keys and values of sequences without a cache."""
+    var n = 1
+    for i in range(Int(model.n_layers)):
+        if is_read_again(model, i):
+            n += 1
+    return n
+
+
 @fieldwise_init
 struct LayerCache(TrivialRegisterPassable):
     """Where a layer's keys and values lie in a cache."""
@@ -56,6 +76,9 @@ struct LayerCache(TrivialRegisterPassable):
     """Byte offset."""
     var values: Int
     var n_slots: Int
+    var passing: Int
+    """Where those of a sequence without a cache are: layers whose keys others
+    read have a place of their own, all others the first."""
 
     @always_inline
     def head[

@@ -331,24 +331,35 @@ def multiply_group[
 
 
 @always_inline
-def stretch_of[
-    n: Int
-](products: Array[Product, n], piece: Int, n_threads: Int) -> Stretch:
-    """Which rows of which product piece of work `piece` is.
+def groups_of_piece(product: Product, n_threads: Int) -> Int:
+    """Groups of rows that make a piece of work.
 
     A product is cut into some pieces for each thread: enough to even out, few
     enough for memory to be read in long runs.
     """
+    return max(1, product.n_groups() // (4 * n_threads))
+
+
+@always_inline
+def n_pieces(product: Product, n_threads: Int) -> Int:
+    var size = groups_of_piece(product, n_threads)
+    return (product.n_groups() + size - 1) // size
+
+
+@always_inline
+def stretch_of[
+    n: Int
+](products: Array[Product, n], piece: Int, n_threads: Int) -> Stretch:
+    """Which rows of which product piece of work `piece` is."""
     var left = piece
     for i in range(n):
-        var groups = products[i].n_groups()
-        var size = max(1, groups // (4 * n_threads))
-        var pieces = (groups + size - 1) // size
+        var pieces = n_pieces(products[i], n_threads)
         if left < pieces:
+            var rows = GROUP_ROWS * groups_of_piece(products[i], n_threads)
             return Stretch(
                 i,
-                left * size * GROUP_ROWS,
-                min((left + 1) * size * GROUP_ROWS, products[i].weights.rows()),
+                left * rows,
+                min((left + 1) * rows, products[i].weights.rows()),
             )
         left -= pieces
     return Stretch(n, 0, 0)

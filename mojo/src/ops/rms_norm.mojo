@@ -8,8 +8,7 @@ comptime WIDTH = 16
 
 
 @always_inline
-def inverse_rms(x: Pointer[Float32, _], n: Int, epsilon: Float32) -> Float32:
-    """1 / sqrt(mean(x ** 2) + epsilon)."""
+def mean_square(x: Pointer[Float32, _], n: Int) -> Float32:
     var squares = SIMD[F32, WIDTH](0)
     var whole = n // WIDTH * WIDTH
     for i in range(0, whole, WIDTH):
@@ -18,7 +17,13 @@ def inverse_rms(x: Pointer[Float32, _], n: Int, epsilon: Float32) -> Float32:
     var total = squares.reduce_add()
     for i in range(whole, n):
         total += x[unsafe_offset=i] * x[unsafe_offset=i]
-    return 1 / sqrt(total / Float32(n) + epsilon)
+    return total / Float32(n)
+
+
+@always_inline
+def inverse_rms(x: Pointer[Float32, _], n: Int, epsilon: Float32) -> Float32:
+    """1 / sqrt(mean(x ** 2) + epsilon)."""
+    return 1 / sqrt(mean_square(x, n) + epsilon)
 
 
 def rms_norm(

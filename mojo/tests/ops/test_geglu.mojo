@@ -4,7 +4,7 @@ from std.math import exp, sqrt
 from std.testing import TestSuite, assert_almost_equal, assert_true
 
 from memory import Random, some_floats
-from ops.geglu import geglu
+from ops.geglu import cut_gate, geglu
 from ops.softcap import softcap
 from runtime.views import F32Ptr
 
@@ -57,6 +57,28 @@ def test_geglu_of_great_gates_is_the_gate_itself_or_nothing() raises:
     geglu(gate, up, 4)
     for i in range(4):
         assert_almost_equal(gate[unsafe_offset=i], 2 * max(great[i], 0))
+
+
+def test_a_cut_gate_keeps_what_is_far_above_the_mean() raises:
+    for n in [1, 15, 16, 17, 2049]:
+        var random = Random(n)
+        var gate = random.floats(n, 6)
+        var before = some_floats(n)
+        var mean = Float64(0)
+        for i in range(n):
+            before[unsafe_offset=i] = gate[unsafe_offset=i]
+            mean += Float64(gate[unsafe_offset=i]) / Float64(n)
+        var spread = Float64(0)
+        for i in range(n):
+            spread += (Float64(gate[unsafe_offset=i]) - mean) ** 2 / Float64(n)
+        cut_gate(gate, n, 0.75)
+        for i in range(n):
+            var exact = (
+                Float64(before[unsafe_offset=i]) - mean - 0.75 * sqrt(spread)
+            )
+            assert_almost_equal(
+                gate[unsafe_offset=i], Float32(max(exact, 0)), atol=1e-5
+            )
 
 
 def test_softcap_is_cap_times_tanh() raises:

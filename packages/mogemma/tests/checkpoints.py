@@ -77,14 +77,14 @@ def copy_gguf(
     metadata: Mapping[str, Any] | None = None,
     *,
     leave_out: Collection[str] = (),
-    tensors: Mapping[str, NDArray[Any]] | None = None,
+    tensors: Mapping[str, NDArray[Any] | tuple[NDArray[Any], Any]] | None = None,
 ) -> Path:
     """A copy of a GGUF file.
 
     Args:
         metadata: Keys to change; None takes one away.
         leave_out: Names of tensors, or beginnings of keys when they end in a dot.
-        tensors: Put in place of, or added to, those of the file.
+        tensors: Put in place of, or added to, those of the file; numbers, or blocks and their type.
     """
     reader = gguf.GGUFReader(source)
     changes = {} if metadata is None else dict(metadata)
@@ -104,7 +104,8 @@ def copy_gguf(
         if tensor.name not in leave_out and tensor.name not in added:
             writer.add_tensor(tensor.name, np.asarray(tensor.data), raw_dtype=tensor.tensor_type)
     for name, array in added.items():
-        writer.add_tensor(name, array)
+        blocks, kind = array if isinstance(array, tuple) else (array, None)
+        writer.add_tensor(name, blocks, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -114,3 +115,44 @@ def copy_gguf(
 
 def _item_type(value: object) -> Any:
     return gguf.GGUFValueType.get_type(value[0]) if isinstance(value, list) else None
+
+
+def convert_to_gguf(source: Path, target: Path, architecture: str, metadata: Mapping[str, Any], *, fold: bool) -> Path:
+    """A GGUF file of a safetensors model, with the names that the `gguf` package gives to its tensors.
+
+    Args:
+        metadata: Keys below the architecture's name.
+        fold: Norm weights are stored less 1, and GGUF has the 1 added.
+    """
+    kind = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    names = gguf.get_tensor_name_map(kind, int(metadata["block_count"]))
+    writer = gguf.GGUFWriter(target, architecture)
+    for key, value in metadata.items():
+        writer.add_key_value(f"{architecture}.{key}", value, gguf.GGUFValueType.get_type(value), _item_type(value))
+    for name, (_, shape, data) in read_safetensors(source / "model.safetensors").items():
+        if "vision" in name or "audio" in name:
+            continue
+        numbers = (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(shape)
+        if fold and name.endswith("norm.weight"):
+            numbers = numbers + np.float32(1)
+        theirs = names.get_name(name.replace("model.language_model.", "model."), try_suffixes=(".weight",))
+        assert theirs is not None, name
+        writer.add_tensor(theirs if theirs.endswith(".weight") else f"{theirs}.weight", numbers)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+def quantise_gguf(source: Path, target: Path, kind: Any) -> Path:
+    """A copy of a GGUF file whose matrices are of `kind`, where their rows are whole blocks; others stay as they are."""
+    reader = gguf.GGUFReader(source)
+    quantised = {}
+    for tensor in reader.tensors:
+        # What decides where a token goes stays float, as ggml's quantiser leaves it.
+        is_choice = "altup" in tensor.name or "ffn_gate_inp" in tensor.name
+        if len(tensor.shape) > 1 and int(tensor.shape[0]) % 32 == 0 and not is_choice:
+            numbers = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+            quantised[tensor.name] = gguf.quants.quantize(numbers, kind), kind
+    return copy_gguf(source, target, tensors=quantised)

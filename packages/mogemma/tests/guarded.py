@@ -59,6 +59,8 @@ def multiply_in_every_format(kernel: Kernel) -> None:
             matrix = random_matrix(kind, n_rows, n_columns)
             matrix["data"] = guarded(kernel, matrix["data"])
             dequantize(matrix, n_rows - 1, level=kernel.level)
+            # A row is looked up without its neighbours: a table may be larger than memory.
+            dequantize({**matrix, "n_rows": n_rows + 20}, n_rows - 1, level=kernel.level)
             for engine in engines:
                 ones = guarded(kernel, np.ones((3, n_columns), np.float32))
                 engine.matmul(matrix, ones)
@@ -69,8 +71,22 @@ def multiply_in_every_format(kernel: Kernel) -> None:
         engine.close()
 
 
-def fill_a_context(kernel: Kernel) -> None:
-    model = make_model(n_before=9, vocab_size=33)
+EXTRAS: dict[str, Any] = {
+    "n_layers": 3,
+    "kv_backs": (0, 0, 1),
+    "has_v_norm": True,
+    "gate_cutoff": 0.5,
+    "laurel_rank": 5,
+    "experts": (5, 2, 13),
+    "ple_dim": 7,
+    "ple_rows": 20,
+    "n_streams": 4,
+}
+"""What only some models have, in odd sizes."""
+
+
+def fill_a_context(kernel: Kernel, **extras: Any) -> None:
+    model = make_model(n_before=9, vocab_size=33, **extras)
     for cache_format in ("MOGEMMA_F32", "MOGEMMA_F16", "MOGEMMA_BF16"):
         for arithmetic in ("MOGEMMA_INT8", "MOGEMMA_FLOAT32"):
             engine = make_engine(
@@ -96,6 +112,7 @@ def main(level: str) -> None:
     _native.__dict__["Memory"] = GuardedMemory
     multiply_in_every_format(kernel)
     fill_a_context(kernel)
+    fill_a_context(kernel, **EXTRAS)
     print("ok")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from blocks import random_matrix
+from extras import Maker, add_extras
 
 from mogemma._native import BestLogits, Cancel, Engine, SequenceRun, Wanted, top_k
 from mogemma.checkpoint import TensorType
@@ -91,18 +91,11 @@ def make_model(
     dense_dims: tuple[int, ...] = (),
     kind: TensorType = TensorType.F32,
     seed: int = 0,
+    **extras: Any,
 ) -> dict[str, Any]:
-    """A model whose every weight matrix is of `kind`."""
-    rng = np.random.default_rng(seed)
-
-    def norm(size: int) -> Floats:
-        return (1 + rng.standard_normal(size) / 8).astype(np.float32)
-
-    def matrix(n_rows: int, n_columns: int) -> dict[str, Any]:
-        made = random_matrix(kind, n_rows, n_columns, seed=int(rng.integers(2**32)))
-        if kind is TensorType.F32:  # about as large as in a trained model
-            made["data"] = (made["data"].view(np.float32) / np.float32(np.sqrt(n_columns))).view(np.uint8)
-        return made
+    """A model whose every weight matrix is of `kind`; `extras` are what most models lack, arguments of `add_extras`."""
+    maker = Maker(kind, seed)
+    norm, matrix = maker.norm, maker.matrix
 
     def layer() -> dict[str, Any]:
         inner = {"q_norm": head_dim, "k_norm": head_dim, "post_attention_norm": hidden_dim, "post_mlp_norm": hidden_dim}
@@ -131,7 +124,7 @@ def make_model(
     embedding = matrix(vocab_size, hidden_dim)
     sizes = (hidden_dim, *dense_dims)
     frequencies = (10_000.0 ** (-np.arange(head_dim // 2) * 2 / head_dim)).astype(np.float32)
-    return {
+    model = {
         "n_layers": n_layers,
         "n_ropes": 1,
         "n_dense": len(dense_dims),
@@ -147,6 +140,8 @@ def make_model(
         "token_embedding": embedding,
         "head": embedding,
     }
+    add_extras(model, maker, **extras)
+    return model
 
 
 def token_ids(n: int, seed: int = 0) -> NDArray[np.int32]:

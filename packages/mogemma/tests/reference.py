@@ -29,13 +29,94 @@ def hidden_states(model: Mapping[str, Any], token_ids: Sequence[int] | NDArray[A
     """The residuals after the last layer and the final norm, [tokens, hidden_dim]."""
     ids = np.asarray(token_ids)
     x = _weights(model["token_embedding"])[ids] * model["embedding_scale"]
+    told = _layer_embeddings(model, x, ids)
+    streams = [x, *(_sized(x @ _weights(one).T, x) for one in model.get("stream_begin") or [])]
+    kept: list[tuple[Array, Array]] = []
+    for index, layer in enumerate(model["layers"]):
+        if len(streams) > 1:
+            streams = _predict(layer, streams, model["norm_epsilon"])
+        x = _layer(model, layer, streams[0], kept)
+        if len(streams) > 1:
+            streams = _correct(layer, streams, x, model["norm_epsilon"])
+            x = streams[0] * layer["stream_scale"]
+        if told is not None:
+            branch = _gelu(x @ _weights(layer["ple_gate"]).T) * told[:, index]
+            branch = _norm(branch @ _weights(layer["ple_up"]).T, layer["ple_norm"], model["norm_epsilon"])
+            x = x + branch
+            streams = [streams[0], *(stream + branch for stream in streams[1:])]
+        if len(streams) == 1:
+            streams = [x * (layer.get("output_scale") or 1)]
+    ends = [streams[0]]
+    ends += [
+        _sized(h @ _weights(one).T, streams[0])
+        for h, one in zip(streams[1:], model.get("stream_end") or [], strict=True)
+    ]
+    return _norm(np.mean(ends, axis=0), model["final_norm"], model["norm_epsilon"])
+
+
+def _layer(model: Mapping[str, Any], layer: Mapping[str, Any], x: Array, kept: list[tuple[Array, Array]]) -> Array:
+    """Attention and MLP; `kept` gets the layer's keys and values."""
     epsilon = model["norm_epsilon"]
-    for layer in model["layers"]:
-        branch = _attention(model, layer, _norm(x, layer["attention_norm"], epsilon))
-        x = x + _norm(branch, layer["post_attention_norm"], epsilon)
-        branch = _mlp(layer, _norm(x, layer["mlp_norm"], epsilon))
-        x = x + _norm(branch, layer["post_mlp_norm"], epsilon)
-    return _norm(x, model["final_norm"], epsilon)
+    n = _norm(x, layer["attention_norm"], epsilon)
+    joined = x + _norm(_attention(model, layer, n, kept), layer.get("post_attention_norm"), epsilon)
+    if "laurel_left" in layer:
+        narrow = n @ _weights(layer["laurel_left"]).T @ _weights(layer["laurel_right"]).T
+        joined = (joined + n + _norm(narrow, layer["laurel_norm"], epsilon)) * layer["laurel_scale"]
+    branch = _mlp(layer, _norm(joined, layer["mlp_norm"], epsilon), layer.get("gate_cutoff", 0))
+    if layer.get("n_experts"):
+        sum_of_experts = _norm(_experts(layer, joined, epsilon), layer["post_expert_norm"], epsilon)
+        branch = _norm(branch, layer["post_dense_norm"], epsilon) + sum_of_experts
+    return joined + _norm(branch, layer.get("post_mlp_norm"), epsilon)
+
+
+def _layer_embeddings(model: Mapping[str, Any], x: Array, ids: NDArray[Any]) -> Array | None:
+    """[tokens, n_layers, ple_dim]."""
+    if not model.get("ple_dim"):
+        return None
+    projected = x @ _weights(model["ple_projection"]).T * model["ple_projection_scale"]
+    told: Array = _norm(projected.reshape(len(x), -1, model["ple_dim"]), model["ple_norm"], model["norm_epsilon"])
+    if "ple_embedding" in model:
+        table = _weights(model["ple_embedding"])
+        told = told + table[np.where(ids < len(table), ids, 0)].reshape(told.shape) * model["ple_scale"]
+    return told
+
+
+def _experts(layer: Mapping[str, Any], x: Array, epsilon: float) -> Array:
+    """The sum of a token's experts, by a softmax over all of them."""
+    scores = _norm(x, layer["router_norm"], epsilon) @ _weights(layer["router"]).T
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    normed = _norm(x, layer["expert_norm"], epsilon)
+    result = np.zeros_like(x)
+    for token, row in enumerate(shares):
+        best = np.argsort(-row, kind="stable")[: layer["n_experts_used"]]
+        for e in best:
+            share = row[e] / row[best].sum() * layer["expert_scales"][e]
+            result[token] += share * _mlp(layer["experts"][e], normed[token : token + 1], 0)[0]
+    return result
+
+
+def _modality(layer: Mapping[str, Any], x: Array, epsilon: float) -> Array:
+    result: Array = np.tanh(_norm(x, 1, epsilon) @ layer["stream_router"].T.astype(np.float64))
+    return result
+
+
+def _predict(layer: Mapping[str, Any], streams: list[Array], epsilon: float) -> list[Array]:
+    n = len(streams)
+    mixing = np.einsum("oic,tc->oit", layer["stream_predict"].reshape(n, n, n), _modality(layer, streams[0], epsilon))
+    return [streams[o] + sum(mixing[o, i][:, None] * streams[i] for i in range(n)) for o in range(n)]
+
+
+def _correct(layer: Mapping[str, Any], streams: list[Array], x: Array, epsilon: float) -> list[Array]:
+    shares = _modality(layer, x, epsilon) @ layer["stream_correct"].reshape(len(streams), -1).T + 1
+    return [h + shares[:, k : k + 1] * (x - streams[0]) for k, h in enumerate(streams)]
+
+
+def _sized(x: Array, like: Array) -> Array:
+    """Brought to the root mean square of another."""
+    power = np.maximum((x**2).mean(axis=-1, keepdims=True), 1e-5)
+    result: Array = x * np.sqrt((like**2).mean(axis=-1, keepdims=True) / power)
+    return result
 
 
 def logits(model: Mapping[str, Any], token_ids: Sequence[int] | NDArray[Any]) -> Array:
@@ -51,16 +132,21 @@ def embedding(model: Mapping[str, Any], token_ids: Sequence[int] | NDArray[Any])
     return pooled / math.sqrt((pooled**2).sum())
 
 
-def _attention(model: Mapping[str, Any], layer: Mapping[str, Any], x: Array) -> Array:
-    n, dim = len(x), layer["head_dim"]
+def _attention(model: Mapping[str, Any], layer: Mapping[str, Any], x: Array, kept: list[tuple[Array, Array]]) -> Array:
+    n, dim, epsilon = len(x), layer["head_dim"], model["norm_epsilon"]
     frequencies = model["ropes"][layer["rope"]]["frequencies"]
 
-    def heads(role: str, norm: Any) -> Array:
-        each = (x @ _weights(layer[role]).T).reshape(n, -1, dim)
-        return _rotate(_norm(each, norm, model["norm_epsilon"]), frequencies)
+    def heads(role: str) -> Array:
+        return (x @ _weights(layer[role]).T).reshape(n, -1, dim)
 
-    q, k = heads("q_proj", layer["q_norm"]), heads("k_proj", layer["k_norm"])
-    v = (x @ _weights(layer["v_proj"]).T).reshape(n, -1, dim)
+    q = _rotate(_norm(heads("q_proj"), layer.get("q_norm"), epsilon), frequencies)
+    if back := layer.get("kv_back", 0):
+        k, v = kept[-back]
+    else:
+        k = heads("k_proj")
+        v = _norm(heads("v_proj") if "v_proj" in layer else k, layer.get("v_norm"), epsilon)
+        k = _rotate(_norm(k, layer.get("k_norm"), epsilon), frequencies)
+    kept.append((k, v))
     group = layer["n_heads"] // layer["n_kv_heads"]
     scores = np.einsum("qhd,khd->hqk", q, np.repeat(k, group, axis=1)) * layer["attention_scale"]
     scores = _softcap(scores, layer["attention_softcap"])
@@ -74,10 +160,17 @@ def _attention(model: Mapping[str, Any], layer: Mapping[str, Any], x: Array) -> 
     return result
 
 
-def _mlp(layer: Mapping[str, Any], x: Array) -> Array:
+def _mlp(layer: Mapping[str, Any], x: Array, cutoff: float) -> Array:
     gate, up = x @ _weights(layer["gate_proj"]).T, x @ _weights(layer["up_proj"]).T
-    gelu = gate / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)))
-    result: Array = (gelu * up) @ _weights(layer["down_proj"]).T
+    if cutoff > 0:
+        least = gate.mean(axis=1, keepdims=True) + cutoff * gate.std(axis=1, keepdims=True)
+        gate = np.maximum(gate - least, 0)
+    result: Array = (_gelu(gate) * up) @ _weights(layer["down_proj"]).T
+    return result
+
+
+def _gelu(x: Array) -> Array:
+    result: Array = x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
     return result
 
 

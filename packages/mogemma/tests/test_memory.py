@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from checkpoints import EMBEDDING_GEMMA, GEMMA, QUANT_ZOO, copy_folder
+from checkpoints import EMBEDDING_GEMMA, GEMMA, QUANT_ZOO, TINY, copy_folder
 
 from mogemma import AsyncGemmaModel, EmbeddingModel, SyncGemmaModel
 
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PROC = Path("/proc/self")
-WRITERS = {"safetensors": GEMMA, "gguf": GEMMA / "model.gguf", "quantised": QUANT_ZOO / "model.gguf"}
+WRITERS = {
+    "safetensors": GEMMA,
+    "gguf": GEMMA / "model.gguf",
+    "quantised": QUANT_ZOO / "model.gguf",
+    "streams": TINY / "gemma3n-text" / "model.gguf",
+}
 MB = 2**20
 
 pytestmark = pytest.mark.skipif(not PROC.exists(), reason="only /proc tells a process's threads and pages")
@@ -84,6 +89,18 @@ def test_a_hundred_loads_leave_nothing_behind(name: str) -> None:
     assert n_files() <= files
     assert n_mappings() <= mappings + 5
     assert resident_bytes() - before < 4 * MB
+
+
+@pytest.mark.filterwarnings("error")
+def test_matrices_that_are_views_of_one_tensor_do_not_keep_the_file_mapped() -> None:
+    """Experts lie in one tensor, of which each has a part."""
+    path = TINY / "gemma4-moe"
+    for _ in range(2):
+        with SyncGemmaModel(path, threads=1) as model:
+            model.logits([2, 3, 4])
+            assert str(path) in (PROC / "maps").read_text()
+        gc.collect()
+        assert str(path) not in (PROC / "maps").read_text()
 
 
 def test_a_forgotten_model_gives_back_its_threads_and_memory_at_once(no_collector: None) -> None:

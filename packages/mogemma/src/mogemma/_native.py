@@ -49,7 +49,7 @@ _CALLS_BEFORE_PACKING = 64
 _LEAST_VOCABULARY = 16_384
 """A smaller head is read as a whole: there is little to save, and steps of their own to choose what is read."""
 
-STRUCTS = ("matrix", "rope", "layer", "model", "options", "sequence", "candidates", "batch")
+STRUCTS = ("matrix", "rope", "expert", "layer", "model", "options", "sequence", "candidates", "batch")
 """In the order in which mogemma_struct_bytes counts them."""
 
 
@@ -352,20 +352,40 @@ class Engine:
             raise OutOfMemoryError(f"The system gives no {self.n_threads} threads. Load the model with fewer.")
 
     def _find_matrices(self, model: Mapping[str, Any]) -> None:
-        """Note every matrix that tokens are multiplied by, the head last, and its bytes as stored."""
+        """Note every matrix that tokens are multiplied by, the dense heads before the head, which is the last, and its bytes
+        as stored.
+        """
         addressof = self.kernel.ffi.addressof
-        fields = self.kernel.ffi.typeof("mogemma_layer").fields
-        names = [name for name, field in fields if field.type.cname == "mogemma_matrix"]
-        found = [
-            (addressof(self._model.layers[index], name), layer.get(name))
-            for index, layer in enumerate(model.get("layers") or [])
-            for name in names
-        ]
-        found += [(addressof(self._model.dense, index), dense) for index, dense in enumerate(model.get("dense") or [])]
-        found.append((addressof(self._model, "head"), model["head"]))
-        self._matrices: list[Any] = [native for native, _ in found]
-        data = [None if given is None else given.get("data") for _, given in found]
+        found: list[tuple[Any, Mapping[str, Any], float]] = []
+
+        def note(place: Any, at: str | int, given: Mapping[str, Any] | None, share: float = 1.0) -> None:
+            if given is not None:
+                found.append((addressof(place, at), given, share))
+
+        names = self._names_of_matrices("layer")
+        for index, layer in enumerate(model.get("layers") or []):
+            place = self._model.layers[index]
+            for name in names:
+                note(place, name, layer.get(name))
+            experts = layer.get("experts") or []
+            for number, expert in enumerate(experts):
+                share = layer["n_experts_used"] / len(experts)
+                for name in self._names_of_matrices("expert"):
+                    note(place.experts[number], name, expert.get(name), share)
+        note(self._model, "ple_projection", model.get("ple_projection"))
+        for field in ("stream_begin", "stream_end", "dense"):
+            for index, one in enumerate(model.get(field) or []):
+                note(getattr(self._model, field), index, one)
+        note(self._model, "head", model["head"])
+        self._matrices: list[Any] = [native for native, *_ in found]
+        self._shares = [share for *_, share in found]
+        data = [given.get("data") for _, given, _ in found]
         self._matrix_bytes = [0 if one is None else memoryview(one).nbytes for one in data]
+
+    def _names_of_matrices(self, struct: str) -> list[str]:
+        """The fields that are matrices, but the router: on its choices all else hangs, so it stays as it is stored."""
+        fields = self.kernel.ffi.typeof(f"mogemma_{struct}").fields
+        return [name for name, field in fields if field.type.cname == "mogemma_matrix" and name != "router"]
 
     def _refuse(self, status: int, layer: int) -> None:
         name = self.kernel.status_name(status)
@@ -445,8 +465,10 @@ class Engine:
 
     @property
     def layer_bytes(self) -> int:
-        """Bytes of the matrices that every token, or every embedding, is multiplied by, as they are read now."""
-        return sum(self._matrix_bytes[:-1])
+        """Bytes of the matrices that every token, or every embedding, is multiplied by, as they are read now; of experts as
+        many as a token goes to.
+        """
+        return round(sum(n * share for n, share in zip(self._matrix_bytes[:-1], self._shares, strict=False)))
 
     @property
     def head_bytes(self) -> int:

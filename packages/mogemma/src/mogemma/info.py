@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .architectures import unused_parts
+
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
     from .session import Runner
@@ -21,6 +23,7 @@ class ModelInfo:
         family: Which Gemma it is.
         format: How most of its weights are stored.
         formats: Tensors of each format.
+        unused_parts: What the file has beside the text model, and mogemma leaves alone: towers for images and sound.
         context: Tokens that a session holds; `max_context` is the model's limit.
         embedding_dim: Size of its vectors; `dense_heads` stand before them.
         quantize: The format that float weights were brought to when the model was loaded; None: they are as stored.
@@ -41,6 +44,7 @@ class ModelInfo:
     family: str
     format: str
     formats: dict[str, int]
+    unused_parts: list[str]
     n_parameters: int
     n_layers: int
     hidden_dim: int
@@ -87,6 +91,7 @@ def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
         family=spec.family,
         format=max(weights, key=weights.__getitem__),
         formats=dict(sorted(formats.items())),
+        unused_parts=unused_parts(checkpoint),
         n_parameters=sum(weights.values()),
         n_layers=len(spec.layers),
         hidden_dim=spec.hidden_dim,

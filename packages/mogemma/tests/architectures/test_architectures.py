@@ -63,3 +63,14 @@ def test_a_model_with_a_few_float_matrices_is_not_quantised() -> None:
     for path in (GEMMA, QUANT_ZOO / "model.gguf"):
         with open_checkpoint(path) as checkpoint:
             assert not read_architecture(checkpoint).is_quantised
+
+
+def test_a_model_that_uses_gemmas_text_model_in_another_way_is_refused_by_its_own_name(tmp_path: Path) -> None:
+    """PaliGemma's text model is a Gemma, but sees its prompt both ways."""
+    with open_checkpoint(GEMMA) as checkpoint:
+        config = dict(checkpoint.config)
+    folder = copy_folder(
+        GEMMA, tmp_path / "m", {**dict.fromkeys(config), "model_type": "paligemma", "text_config": config}
+    )
+    with pytest.raises(UnsupportedModelError, match="model type 'paligemma' is not one that mogemma runs"):
+        read(folder)

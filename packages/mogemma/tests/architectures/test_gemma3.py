@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from configurations import vocabulary
 
 from mogemma.architectures import read_spec
 from mogemma.architectures.fields import Fields
@@ -85,7 +86,7 @@ def from_config(**changes: Any) -> ModelSpec:
 def from_gguf(changes: Mapping[str, Any] | None = None, *, architecture: str = "gemma3") -> ModelSpec:
     values = {**SMALL_GGUF, **(changes or {})}
     fields = {f"{architecture}.{key}": value for key, value in values.items() if value is not ...}
-    return describe_gguf(Fields(fields, Path("model.gguf"), f"{architecture}."), vocab_size=262144)
+    return describe_gguf(Fields(fields, Path("model.gguf"), f"{architecture}."), vocabulary(262144))
 
 
 def test_config_and_gguf_of_a_model_say_the_same() -> None:

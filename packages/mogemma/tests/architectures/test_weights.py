@@ -10,7 +10,7 @@ from blocks import weights_of
 from checkpoints import GEMMA, QUANT_ZOO, Stored, copy_folder, copy_gguf
 
 from mogemma.architectures import read_architecture
-from mogemma.architectures.weights import LAYER_MATRICES, LAYER_NORMS, PREFIXES
+from mogemma.architectures.names import LAYER_MATRICES, LAYER_NORMS, PREFIXES
 from mogemma.checkpoint import open_checkpoint
 from mogemma.errors import ModelFormatError, UnsupportedModelError
 
@@ -33,8 +33,8 @@ def numbers_of(path: Path) -> Numbers:
             "head": weights_of(struct["head"]),
         }
         for index, layer in enumerate(struct["layers"]):
-            found |= {f"{index}.{role}": weights_of(layer[role]) for role in LAYER_MATRICES}
-            found |= {f"{index}.{role}": layer[role] for role in LAYER_NORMS}
+            found |= {f"{index}.{role}": weights_of(layer[role]) for role in LAYER_MATRICES if role in layer}
+            found |= {f"{index}.{role}": layer[role] for role in LAYER_NORMS if role in layer}
         return found
 
 
@@ -88,7 +88,7 @@ def test_a_gguf_head_of_its_own_is_used_where_there_is_one(tmp_path: Path) -> No
 def test_every_block_type_reaches_the_kernels_as_it_is_stored() -> None:
     with open_checkpoint(QUANT_ZOO / "model.gguf") as checkpoint:
         struct = read_architecture(checkpoint).struct
-        formats = {layer[role]["format"] for layer in struct["layers"] for role in LAYER_MATRICES}
+        formats = {layer[role]["format"] for layer in struct["layers"] for role in LAYER_MATRICES if role in layer}
         formats.add(struct["token_embedding"]["format"])
         assert len(formats) >= 14
         tensor = checkpoint.tensor("blk.0.attn_q.weight")

@@ -104,6 +104,88 @@ LAYER = {
     },
 }
 
+EVERYTHING: dict[str, Any] = {
+    "n_layers": 4,
+    "kv_backs": (0, 0, 0, 1),
+    "laurel_rank": 5,
+    "experts": (3, 2, 16),
+    "ple_dim": 8,
+    "ple_rows": VOCAB,
+    "n_streams": 3,
+}
+"""All that a layer can have; the last one reads the third one's keys and values."""
+
+WHOLE_EXTRAS = {
+    "ple_dim=-1": (change("ple_dim", -1), "BAD_MODEL"),
+    "ple_dim=2**24": (change("ple_dim", 2**24), "BAD_MODEL"),
+    "a per-layer projection that nothing asks for": (change("ple_dim", 0), "BAD_MODEL"),
+    "no per-layer projection": (change("ple_projection.data", None), "BAD_MODEL"),
+    "no per-layer norm": (change("ple_norm", None), "BAD_MODEL"),
+    "a table of another width": (change("ple_embedding.n_columns", 24), "BAD_MODEL"),
+    "a table without rows": (change("ple_embedding.n_rows", 0), "BAD_MODEL"),
+    "a packed table": (change("ple_embedding.layout", 1), "BAD_MODEL"),
+    "a table in an unknown format": (change("ple_embedding.format", 4), "BAD_FORMAT"),
+    "n_streams=-1": (change("n_streams", -1), "BAD_MODEL"),
+    "n_streams=5": (change("n_streams", 5), "BAD_MODEL"),
+    "no beginning of streams": (change("stream_begin", None), "BAD_MODEL"),
+    "no end of streams": (change("stream_end", None), "BAD_MODEL"),
+    "a stream of another size": (change("stream_end.1.n_rows", 23), "BAD_MODEL"),
+}
+
+LAYER_EXTRAS = {
+    "kv_back=-1": (change("layers.3.kv_back", -1), "BAD_MODEL"),
+    "kv_back before the first": (change("layers.3.kv_back", 4), "BAD_MODEL"),
+    "kv_back to other heads": (change("layers.3.n_kv_heads", 1), "BAD_MODEL"),
+    "kv_back to another window": (change("layers.3.n_before", 4), "BAD_MODEL"),
+    "kv_back with keys of its own": (
+        lambda model: model["layers"][3].update(k_proj=model["layers"][0]["k_proj"]),
+        "BAD_MODEL",
+    ),
+    "no keys": (lambda model: model["layers"][3].update(kv_back=0), "BAD_MODEL"),
+    "half of laurel": (change("layers.3.laurel_right.data", None), "BAD_MODEL"),
+    "laurel without its norm": (change("layers.3.laurel_norm", None), "BAD_MODEL"),
+    "laurel_scale=nan": (change("layers.3.laurel_scale", float("nan")), "BAD_MODEL"),
+    "output_scale=inf": (change("layers.3.output_scale", float("inf")), "BAD_MODEL"),
+    "n_experts=-1": (change("layers.3.n_experts", -1), "BAD_MODEL"),
+    "n_experts=4 of 3": (change("layers.3.n_experts", 4), "BAD_MODEL"),
+    "a router for no experts": (change("layers.3.n_experts", 0), "BAD_MODEL"),
+    "n_experts_used=0": (change("layers.3.n_experts_used", 0), "BAD_MODEL"),
+    "n_experts_used=4 of 3": (change("layers.3.n_experts_used", 4), "BAD_MODEL"),
+    "expert_dim=0": (change("layers.3.expert_dim", 0), "BAD_MODEL"),
+    "no experts": (change("layers.3.experts", None), "BAD_MODEL"),
+    "no router": (change("layers.3.router.data", None), "BAD_MODEL"),
+    "an expert of another size": (change("layers.3.experts.2.down_proj.n_columns", 17), "BAD_MODEL"),
+    "an expert in an unknown format": (change("layers.3.experts.2.up_proj.format", 4), "BAD_FORMAT"),
+    **{
+        f"no {name}": (change(f"layers.3.{name}", None), "BAD_MODEL")
+        for name in (
+            *("router_norm", "expert_scales", "expert_norm", "post_expert_norm", "post_dense_norm", "ple_norm"),
+            *("stream_router", "stream_predict", "stream_correct", "stream_scale"),
+        )
+    },
+    "no gate of the per-layer embedding": (change("layers.3.ple_gate.data", None), "BAD_MODEL"),
+    "a per-layer embedding of another size": (change("layers.3.ple_up.n_columns", 9), "BAD_MODEL"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_EXTRAS)
+def test_what_only_some_models_have_must_fit_as_well(level: str, name: str) -> None:
+    apply, status = WHOLE_EXTRAS[name]
+    model = make_model(**EVERYTHING)
+    make_engine(model, level=level).close()
+    apply(model)
+    with pytest.raises(ModelFormatError, match=f"{status} in its own fields"):
+        make_engine(model, level=level)
+
+
+@pytest.mark.parametrize("name", LAYER_EXTRAS)
+def test_what_only_some_layers_have_must_fit_as_well(level: str, name: str) -> None:
+    apply, status = LAYER_EXTRAS[name]
+    model = make_model(**EVERYTHING)
+    apply(model)
+    with pytest.raises(ModelFormatError, match=f"{status} in layer 3"):
+        make_engine(model, level=level)
+
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_model_whose_own_fields_do_not_fit_is_refused(level: str, name: str) -> None:

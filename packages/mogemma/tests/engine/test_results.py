@@ -31,6 +31,44 @@ SHAPES: dict[str, dict[str, Any]] = {
     "all, both ways": {"n_after": reference.ALL},
     "soft caps": {"attention_softcap": 3.0, "logit_softcap": 2.0},
     "no inner norms": {"has_inner_norms": False},
+    "heads of 512": {"head_dim": 512, "n_heads": 2, "n_kv_heads": 1},
+    "normed values": {"has_v_norm": True},
+    "keys for values": {"has_v_norm": True, "takes_keys": True},
+    "keys and values of an earlier layer": {"n_layers": 5, "kv_backs": (0, 0, 1, 3, 3), "n_before": 5},
+    "a gate mostly shut": {"gate_cutoff": 0.8, "mlp_dim": 71},
+    "outputs scaled": {"output_scale": 0.7},
+    "laurel": {"laurel_rank": 5},
+    "experts": {"experts": (7, 3, 21)},
+    "one expert": {"experts": (1, 1, 40)},
+    "all experts": {"experts": (4, 4, 33), "hidden_dim": 37},
+    "per-layer embeddings": {"ple_dim": 8, "ple_rows": VOCAB},
+    "per-layer embeddings of some tokens": {"ple_dim": 5, "ple_rows": VOCAB // 2, "hidden_dim": 37},
+    "per-layer embeddings without a table": {"ple_dim": 8},
+    "two streams": {"n_streams": 2, "hidden_dim": 37},
+    "four streams": {"n_streams": 4, "n_layers": 3},
+    "as Gemma 3n": {
+        "n_layers": 4,
+        "kv_backs": (0, 0, 2, 2),
+        "has_v_norm": True,
+        "gate_cutoff": 0.5,
+        "laurel_rank": 6,
+        "ple_dim": 8,
+        "ple_rows": 30,
+        "n_streams": 4,
+        "n_before": 7,
+    },
+    "all that can go together": {
+        "n_layers": 3,
+        "has_v_norm": True,
+        "takes_keys": True,
+        "gate_cutoff": 0.5,
+        "output_scale": 1.3,
+        "laurel_rank": 6,
+        "experts": (5, 2, 24),
+        "ple_dim": 8,
+        "ple_rows": VOCAB,
+        "logit_softcap": 5.0,
+    },
 }
 
 
@@ -131,3 +169,56 @@ def test_numbers_beyond_float16_do_not_become_infinite_in_its_cache(level: str) 
     engine = make_engine(model, level=level, cache_format="MOGEMMA_F16")
     run = SequenceRun(token_ids(8), engine.new_cache(), n_outputs=8)
     assert np.all(np.isfinite(logits_of(engine, run)))
+
+
+EXTRAS: dict[str, Any] = {
+    "n_layers": 4,
+    "kv_backs": (0, 0, 1, 2),
+    "has_v_norm": True,
+    "gate_cutoff": 0.5,
+    "n_before": 6,
+    "laurel_rank": 32,
+    "experts": (5, 2, 32),
+    "ple_dim": 32,
+    "ple_rows": VOCAB,
+    "n_streams": 3,
+    "hidden_dim": 64,
+    "mlp_dim": 96,
+    "vocab_size": VOCAB,
+}
+
+
+@every_arithmetic
+@pytest.mark.parametrize("kind", [TensorType.Q8_0, TensorType.Q4_0, TensorType.BF16], ids=lambda kind: kind.name)
+def test_what_only_some_models_have_keeps_all_promises_to_the_bit(
+    level: str, arithmetic: str, kind: TensorType
+) -> None:
+    """Threads, chunks, decode, batch: who shares experts with whom, and whose keys are read again, changes nothing."""
+    model = make_model(kind=kind, **EXTRAS)
+    one, three = (
+        make_engine(model, level=level, arithmetic=arithmetic, n_threads=n, max_tokens=48, max_outputs=48)
+        for n in (1, 3)
+    )
+    texts = [token_ids(n, n) for n in (1, 12, 30)]
+    expected = [alone(one, text) for text in texts]
+    runs = [SequenceRun(text, None, n_outputs=len(text)) for text in texts]
+    uncached = [logits_of(one, run) for run in runs]
+    assert np.array_equal(logits_of(three, *runs), np.concatenate(uncached))
+    cached = [SequenceRun(text, three.new_cache(), n_outputs=len(text)) for text in texts]
+    assert np.array_equal(logits_of(three, *cached), np.concatenate(expected))
+    cache = three.new_cache()
+    singly = [logits_of(three, SequenceRun(texts[2][at : at + 1], cache, at, 1))[0] for at in range(30)]
+    assert np.array_equal(singly, expected[2])
+    three.close()
+
+
+def test_quantised_experts_and_per_layer_embeddings_are_those_of_the_plain_forward_pass(level: str) -> None:
+    model = make_model(kind=TensorType.Q4_0, **EXTRAS)
+    expected = reference.logits(model, token_ids(20))
+    engine = make_engine(model, level=level, max_tokens=20)
+    assert np.abs(alone(engine, token_ids(20)) - expected).max() < 2e-5 * np.abs(expected).max() + 1e-4
+
+
+def test_layers_that_read_the_keys_and_values_of_others_keep_none(level: str) -> None:
+    own, shared = (make_engine(make_model(n_layers=4, kv_backs=backs), level=level) for backs in ((), (0, 0, 1, 2)))
+    assert own.cache_bytes == 2 * shared.cache_bytes

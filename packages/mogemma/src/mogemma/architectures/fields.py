@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
 from ..errors import ModelFormatError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from pathlib import Path
+
+_T = TypeVar("_T")
 
 _MOST = 2**24
 
@@ -55,6 +58,41 @@ class Fields:
         if not least <= value <= _LARGEST and not (or_zero and value == 0):
             self._refuse(key, value, f"a number from {least:g} to {_LARGEST:g}{' or 0' if or_zero else ''}")
         return float(value)
+
+    def softcap(self, key: str, default: float) -> float:
+        """A soft cap: 0 for none, which is also what an explicit null says; `default` where nothing is said."""
+        if self.prefix + key in self.values and not self.has(key):
+            return 0.0
+        return self.number(key, default, or_zero=True)
+
+    def signed(self, key: str, default: float | None) -> float:
+        """A number of any sign; minus infinity is one too."""
+        value = self._required(key, default)
+        is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
+        if not is_number or math.isnan(value) or value > _LARGEST:
+            self._refuse(key, value, "a number")
+        return float(value)
+
+    def integers(self, key: str, n: int, default: int | None = None) -> tuple[int, ...]:
+        """`n` whole numbers: a list of them, or one for all."""
+        return self._each(key, n, lambda one: one.integer(key, default))
+
+    def numbers(self, key: str, n: int, default: float | None = None) -> tuple[float, ...]:
+        """`n` numbers of any sign: a list of them, or one for all."""
+        return self._each(key, n, lambda one: one.signed(key, default))
+
+    def flags(self, key: str, n: int) -> tuple[bool, ...]:
+        """`n` times true or false: a list of them, or one for all."""
+        return self._each(key, n, lambda one: one.flag(key, False))
+
+    def _each(self, key: str, n: int, read: Callable[[Fields], _T]) -> tuple[_T, ...]:
+        """What `read` makes of these fields with each item of a list in place of it."""
+        value = self.get(key)
+        if not isinstance(value, (list, tuple, np.ndarray)):
+            return (read(self),) * n
+        if len(value) != n:
+            self._refuse(key, value, f"a list of {n}")
+        return tuple(read(Fields({self.prefix + key: item}, self.source, self.prefix)) for item in value)
 
     def flag(self, key: str, default: bool) -> bool:
         value = self.get(key, default)

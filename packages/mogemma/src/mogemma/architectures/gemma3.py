@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import ModelFormatError, UnsupportedModelError
-from .spec import ALL, LayerSpec, ModelSpec, Rope
+from .kinds import (
+    FULL,
+    causal_sight,
+    gguf_head_dim,
+    gguf_rows,
+    n_layers_of,
+    read_gguf_kinds,
+    read_gguf_ropes,
+    read_kinds,
+    read_ropes,
+    refuse_foreign,
+)
+from .spec import ALL, LayerSpec, ModelSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..checkpoint import Tensor
     from .fields import Fields
 
-MODEL_TYPES = frozenset({"gemma3", "gemma3_text"})
+MODEL_TYPES = frozenset({"gemma3", "gemma3_text", "shieldgemma2"})
 GGUF_ARCHITECTURES = frozenset({"gemma3", "gemma-embedding"})
 
-ACTIVATION = "gelu_pytorch_tanh"
-ROPE_KINDS = ("default", "linear")
-GGUF_ROPE_KINDS = ("none", "linear")
+PERIOD = 6
+"""Five layers slide, then one sees all."""
 
-SLIDING, FULL = "sliding_attention", "full_attention"
-KINDS = frozenset({SLIDING, FULL})
+FULL_THETA = 1_000_000.0
 
 _27B_LAYERS = 62
 
@@ -28,13 +39,11 @@ _27B_LAYERS = 62
 def describe(config: Fields) -> ModelSpec:
     """Translate a config.json in today's or the older spelling: five sliding layers, then one that sees all."""
     hidden_dim = config.integer("hidden_size", 2304)
-    n_layers = config.integer("num_hidden_layers", 26, most=4096)
+    n_layers = n_layers_of(config, "num_hidden_layers", 26)
     head_dim = config.integer("head_dim", 256)
     window = config.integer("sliding_window", 4096)
-    ropes = _ropes(config)
-    config.choice("hidden_activation", [ACTIVATION], ACTIVATION)
-    if config.flag("attention_bias", False):
-        raise UnsupportedModelError(f"{config.source}: 'attention_bias' is true; no Gemma 3 has biases.")
+    ropes = read_ropes(config, FULL_THETA)
+    refuse_foreign(config)
     sees_both_ways = config.flag("use_bidirectional_attention", False)
 
     def layer(kind: str) -> LayerSpec:
@@ -57,30 +66,22 @@ def describe(config: Fields) -> ModelSpec:
         context=config.integer("max_position_embeddings", 131072),
         norm_epsilon=config.number("rms_norm_eps", 1e-6),
         embedding_scale=math.sqrt(hidden_dim),
-        layers=tuple(map(layer, _kinds(config, n_layers))),
+        layers=tuple(map(layer, read_kinds(config, n_layers, PERIOD))),
         logit_softcap=config.number("final_logit_softcapping", 0.0, or_zero=True),
     )
 
 
-def describe_gguf(fields: Fields, *, vocab_size: int) -> ModelSpec:
+def describe_gguf(fields: Fields, tensors: Mapping[str, Tensor]) -> ModelSpec:
     """Translate GGUF metadata. It has no attention scale: 1 / sqrt(head_dim) in all sizes but 27B."""
     hidden_dim = fields.integer("embedding_length")
-    n_layers = fields.integer("block_count", most=4096)
+    n_layers = n_layers_of(fields, "block_count")
     n_heads = fields.integer("attention.head_count")
-    head_dim = fields.integer("attention.key_length", 256)
-    if fields.integer("attention.value_length", head_dim) != head_dim:
-        raise ModelFormatError(f"{fields.source}: keys and values of different lengths; Gemma 3 has the same.")
+    head_dim = gguf_head_dim(fields, 256)
     sees_both_ways = fields.prefix.startswith("gemma-embedding") or not fields.flag("attention.causal", True)
-    is_scaled = fields.choice("rope.scaling.type", GGUF_ROPE_KINDS, "none") == "linear"
-    factor = fields.number("rope.scaling.factor", 1.0, least=1) if is_scaled else 1.0
-    ropes = {
-        SLIDING: Rope(fields.number("rope.freq_base_swa", 10_000.0, least=1)),
-        FULL: Rope(fields.number("rope.freq_base", 1_000_000.0, least=1), factor),
-    }
+    ropes = read_gguf_ropes(fields, FULL_THETA)
     window = fields.integer("attention.sliding_window")
 
-    def layer(index: int) -> LayerSpec:
-        kind = FULL if (index + 1) % 6 == 0 else SLIDING
+    def layer(kind: str) -> LayerSpec:
         before, after = _sight(kind, window, sees_both_ways)
         return LayerSpec(
             n_heads=n_heads,
@@ -96,11 +97,11 @@ def describe_gguf(fields: Fields, *, vocab_size: int) -> ModelSpec:
     return ModelSpec(
         family="embeddinggemma" if sees_both_ways else "gemma3",
         hidden_dim=hidden_dim,
-        vocab_size=vocab_size,
+        vocab_size=gguf_rows(fields, tensors, "token_embd.weight"),
         context=fields.integer("context_length"),
         norm_epsilon=fields.number("attention.layer_norm_rms_epsilon", 1e-6),
         embedding_scale=math.sqrt(hidden_dim),
-        layers=tuple(map(layer, range(n_layers))),
+        layers=tuple(map(layer, read_gguf_kinds(fields, n_layers, PERIOD))),
         logit_softcap=fields.number("final_logit_softcapping", 0.0, or_zero=True),
     )
 
@@ -108,31 +109,8 @@ def describe_gguf(fields: Fields, *, vocab_size: int) -> ModelSpec:
 def _sight(kind: str, window: int, sees_both_ways: bool) -> tuple[int, int]:
     """Keys that a query sees before and after itself.
 
-    A causal window of W holds W keys, the query's own among them. EmbeddingGemma's W is the full width of a window that
-    reaches W / 2 to either side.
+    EmbeddingGemma's window is its full width, half of which it reaches to either side.
     """
     if sees_both_ways:
         return (ALL, ALL) if kind == FULL else (window // 2, window // 2)
-    return (ALL, 0) if kind == FULL else (window - 1, 0)
-
-
-def _kinds(config: Fields, n_layers: int) -> tuple[str, ...]:
-    if config.has("layer_types"):
-        return config.names("layer_types", KINDS, n_layers)
-    pattern = config.integer("sliding_window_pattern", config.integer("_sliding_window_pattern", 6))
-    return tuple(SLIDING if (index + 1) % pattern else FULL for index in range(n_layers))
-
-
-def _ropes(config: Fields) -> Mapping[str, Rope]:
-    if config.has("rope_parameters"):
-        both = config.section("rope_parameters")
-        return {kind: _rope(both.section(kind), 10_000.0 if kind == SLIDING else 1_000_000.0) for kind in KINDS}
-    theta = config.number("rope_theta", 1_000_000.0, least=1)
-    full = _rope(config.section("rope_scaling"), theta) if config.has("rope_scaling") else Rope(theta)
-    return {SLIDING: Rope(config.number("rope_local_base_freq", 10_000.0, least=1)), FULL: full}
-
-
-def _rope(fields: Fields, theta: float) -> Rope:
-    kind = fields.choice("rope_type" if fields.has("rope_type") else "type", ROPE_KINDS, "default")
-    factor = fields.number("factor", least=1) if kind == "linear" else 1.0
-    return Rope(fields.number("rope_theta", theta, least=1), factor)
+    return causal_sight(kind, window)

@@ -17,8 +17,10 @@ _GGUF_MEAN = 1
 _GGUF_DENSE = ("dense_2.weight", "dense_3.weight")
 
 
-def dense_heads(checkpoint: Checkpoint, spec: ModelSpec) -> tuple[Tensor, ...]:
+def dense_heads(checkpoint: Checkpoint, spec: ModelSpec, projection: Tensor | None = None) -> tuple[Tensor, ...]:
     """The dense matrices of EmbeddingGemma in the order of use; none for a generative model.
+
+    `projection` is the only one of a model that has it among its own weights, and needs no modules beside them.
 
     Raises:
         UnsupportedModelError: The file lacks them, or pools or normalises in another way: its vectors would be wrong.
@@ -27,6 +29,12 @@ def dense_heads(checkpoint: Checkpoint, spec: ModelSpec) -> tuple[Tensor, ...]:
     if spec.is_causal:
         return ()
     heads = _from_gguf(checkpoint) if checkpoint.kind == "gguf" else _from_modules(checkpoint)
+    if projection is not None:
+        if heads:
+            raise UnsupportedModelError(
+                f"{checkpoint.path}: modules.json names {len(heads)} dense heads beside the model's own projection."
+            )
+        return (projection,)
     if not heads:
         raise UnsupportedModelError(
             f"{checkpoint.path} has no dense heads, so its vectors would not be those of the model. Use the original "
@@ -95,6 +103,10 @@ def _check_mean(checkpoint: Checkpoint, folder: str) -> None:
     config = checkpoint.read_json("config.json", folder=folder)
     if not isinstance(config, dict):
         raise ModelFormatError(f"{checkpoint.path}: {folder}/config.json is missing or no group of fields.")
+    if "pooling_mode" in config and isinstance(mode := config["pooling_mode"], str) and mode != "mean":
+        raise UnsupportedModelError(
+            f"{checkpoint.path}: {folder}/config.json pools by {mode:.60}; EmbeddingGemma takes the mean."
+        )
     modes = {name.removeprefix("pooling_mode_") for name, is_on in config.items() if is_on is True}
     if others := sorted(modes - {"mean_tokens", "include_prompt"}):
         raise UnsupportedModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ModelClosedError, ModelFormatError, ModelNotFoundError, UnsupportedModelError
@@ -60,6 +61,7 @@ class Checkpoint:
         self._folder = folder
         self._foreign: Mapping[str, str] = foreign or {}
         self.submodules: list[Checkpoint] = []
+        self._parts: list[Tensor] = []
         self._is_open = True
 
     @property
@@ -93,6 +95,15 @@ class Checkpoint:
                 "Configuration and weights belong to different models."
             )
         return tensor
+
+    def rows(self, tensor: Tensor, first: int, n: int) -> Tensor:
+        """Some rows of a tensor of three dimensions, which has many matrices one after another, as a matrix."""
+        n_columns = tensor.shape[-1]
+        row_bytes = tensor.type.n_bytes(n_columns)
+        data = tensor.data[first * row_bytes : (first + n) * row_bytes]
+        part = replace(tensor, shape=(n, n_columns), data=data)
+        self._parts.append(part)
+        return part
 
     def side_file(self, name: str, *, folder: str = "") -> Path | None:
         """Path of a file beside the tensors, such as tokenizer.json; None when there is none.
@@ -155,7 +166,7 @@ class Checkpoint:
         self._is_open = False
         for submodule in self.submodules:
             submodule.close()
-        for tensor in self.tensors.values():
+        for tensor in (*self.tensors.values(), *self._parts):
             with suppress(BufferError):  # a buffer made from it is in use: close_all will say so
                 tensor.data.release()
         close_all(self._mapped)

@@ -26,6 +26,7 @@ LABELS = {
     "download_bytes": "to download",
     "format": "most weights",
     "formats": "tensors",
+    "unused_parts": "unused parts",
     "n_parameters": "parameters",
     "n_layers": "layers",
     "hidden_dim": "hidden size",
