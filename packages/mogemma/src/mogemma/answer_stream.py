@@ -137,7 +137,7 @@ class AnswerStream:
         """What of a thought can be shown: not its name, nor newlines that may be its end."""
         held = self._held + text
         if not self._is_named:
-            if self._thought_name.startswith(held):
+            if len(held) < len(self._thought_name) and self._thought_name.startswith(held):
                 self._held = held
                 return ""
             held = held.removeprefix(self._thought_name)

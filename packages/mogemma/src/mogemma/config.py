@@ -344,7 +344,7 @@ def resolve_sampling(
     for name in _SAMPLING:
         values = [getattr(source, name) for source in (call, config, in_file, GEMMA)]
         chosen[name] = next((value for value in values if value is not None), None)
-    chosen["logit_bias"] = {**(in_file.logit_bias or {}), **chosen["logit_bias"]}  # what a file forbids stays forbidden
+    chosen["logit_bias"] = {**(in_file.logit_bias or {}), **chosen["logit_bias"]}  # of one token, the caller's
     if chosen["seed"] is None:
         chosen["seed"] = secrets.randbits(48)  # reported with the result, and short enough to type
     return Sampling(**chosen)
