@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from checkpoints import GEMMA, copy_folder, copy_gguf
-from vocabularies import GEMMA_4_MARKERS
+from scripted import as_gemma_4, say, write_gemma_4_like
 
 from mogemma import (
     AsyncGemmaModel,
@@ -21,21 +22,15 @@ from mogemma import (
     SyncGemmaModel,
     ToolCall,
 )
-from mogemma.chat import ChatFormat
-from mogemma.sampling import Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HI = {"role": "user", "content": "What time is it in Oslo?"}
-SPARE = (4, 5, 6, 7, 8, 9, 505, 506, 507, 508, 509, 510)
-"""Control tokens and placeholders of the tiny vocabulary, in whose places the markers of Gemma 4 stand here."""
-
 QUOTE = '<|"|>'
 THOUGHT = "<|channel>thought\nI look it up.\n<channel|>"
 CALL = f"<|tool_call>call:get_time{{city:{QUOTE}Oslo{QUOTE}}}<tool_call|>"
 ASKS = f"{THOUGHT}{CALL}<|tool_response>"
-TEMPLATE = "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content }}<turn|>\n{% endfor %}{{ '<|turn>model\n' }}"
 
 
 def get_time(city: str) -> str:
@@ -45,24 +40,7 @@ def get_time(city: str) -> str:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny Gemma 3 with Gemma 4's markers, and with a template of its own."""
-    with SyncGemmaModel(GEMMA / "model.gguf", threads=1) as model:
-        pieces = [model.tokenizer.piece_of(token) for token in range(512)]
-        types = [model.tokenizer._vocabulary.types[token].item() for token in range(512)]
-    for token, marker in zip(SPARE, GEMMA_4_MARKERS, strict=True):
-        pieces[token], types[token] = marker, 4  # user-defined, as converters have it
-    changes = {
-        "tokenizer.ggml.tokens": pieces,
-        "tokenizer.ggml.token_type": types,
-        "tokenizer.chat_template": TEMPLATE,
-    }
-    return copy_gguf(GEMMA / "model.gguf", tmp_path_factory.mktemp("four") / "model.gguf", changes)
-
-
-def as_gemma_4(model: SyncGemmaModel) -> SyncGemmaModel:
-    """The model, as one of that family to all that writes and reads conversations."""
-    model._chat_format = ChatFormat("gemma4", "builtin", model._checkpoint, model._tokenizer)
-    return model
+    return write_gemma_4_like(tmp_path_factory.mktemp("four"))
 
 
 @pytest.fixture
@@ -74,13 +52,7 @@ def model(path: Path) -> Iterator[SyncGemmaModel]:
 @pytest.fixture
 def says(model: SyncGemmaModel, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes the model say these texts, one after the other."""
-
-    def script(*texts: str) -> None:
-        ids = [token for text in texts for token in model.tokenizer.encode(text, add_bos=False, parse_special=True)]
-        coming = iter(ids)
-        monkeypatch.setattr(Sampler, "choose", lambda *_: next(coming))
-
-    return script
+    return partial(say, monkeypatch, model.tokenizer)
 
 
 def prompt_of(model: SyncGemmaModel, *messages: Any, **options: Any) -> str:
@@ -157,9 +129,7 @@ class TestStreams:
         async def both() -> tuple[list[ChatEvent], str, Completion]:
             async with AsyncGemmaModel(path, threads=1) as model:
                 as_gemma_4(model._model)
-                ids = model.tokenizer.encode(ASKS, add_bos=False, parse_special=True)
-                coming = iter(ids * 3)
-                monkeypatch.setattr(Sampler, "choose", lambda *_: next(coming))
+                say(monkeypatch, model.tokenizer, ASKS, ASKS, ASKS)
                 events = [event async for event in model.chat_events([HI], tools=[get_time], thinking=True)]
                 text = "".join([piece async for piece in model.chat_stream([HI], tools=[get_time])])
                 return events, text, await model.chat([HI], tools=[get_time])

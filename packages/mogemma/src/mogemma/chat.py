@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .completion import ChatEvent
+from .config import CHAT_OPTIONS
 from .errors import ConfigError, ModelNotFoundError
 from .templates import STOPS, Conversation, as_text, choose_template, read_source, read_source_file, read_tools
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from .generate import Generation, Step
     from .templates import ChatTemplate, Messages, Tool
     from .tokenizer import Tokenizer
-
-_NAMES = ("tools", "thinking", "strict", "parse_special")
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,13 @@ def divide_options(options: Mapping[str, Any]) -> tuple[ChatRequest, dict[str, A
         ConfigError: A flag is neither true nor false.
         PromptError: A tool is described wrongly.
     """
-    about_prompt = {name: options[name] for name in _NAMES if options.get(name) is not None}
-    for name in _NAMES[1:]:
+    about_prompt = {name: options[name] for name in CHAT_OPTIONS if options.get(name) is not None}
+    for name in CHAT_OPTIONS[1:]:
         if not isinstance(about_prompt.get(name, False), bool):
             raise ConfigError(f"{name} is {about_prompt[name]!r:.60}; it must be True or False.")
     if "tools" in about_prompt:
         about_prompt["tools"] = read_tools(about_prompt["tools"])
-    return ChatRequest(**about_prompt), {name: value for name, value in options.items() if name not in _NAMES}
+    return ChatRequest(**about_prompt), {name: value for name, value in options.items() if name not in CHAT_OPTIONS}
 
 
 def read_choice(chat_template: str | Path | None) -> str | None:

@@ -124,7 +124,7 @@ class Completion:
 
     @property
     def message(self) -> dict[str, Any]:
-        """This answer as a message of a conversation that goes on. Calls that cannot be read are left out."""
+        """This answer as a message of a conversation that goes on. Calls that are not valid are left out."""
         message: dict[str, Any] = {"role": "assistant", "content": self.text}
         if self.reasoning is not None:
             message["reasoning"] = self.reasoning

@@ -78,6 +78,10 @@ class ChatOptions(SamplingOptions, total=False):
     parse_special: bool
 
 
+CHAT_OPTIONS = ("tools", "thinking", "strict", "parse_special")
+"""Those of ChatOptions that are about the prompt, and not about how it is answered."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
     """How the next token is chosen and when a text ends; each call may override it.
@@ -339,6 +343,7 @@ def resolve_sampling(
     """
     loading = {each.name for each in fields(GenerationConfig)}.difference(_SAMPLING)
     why_not = dict.fromkeys(loading, "It is chosen when the model is loaded, not for one call.")
+    why_not |= dict.fromkeys(CHAT_OPTIONS, "It is for conversations: see chat().")
     call = SamplingConfig(**known_options(options, _SAMPLING, why_not=why_not))
     chosen: dict[str, Any] = {}
     for name in _SAMPLING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 import time
 from typing import Any
@@ -149,7 +150,7 @@ class TestTheProcess:
             raise OSError("no more processes")
 
         monkeypatch.setenv("SECRET", "x")
-        monkeypatch.setattr(sandbox.subprocess, "run", run)
+        monkeypatch.setattr(subprocess, "run", run)
         with pytest.raises(PromptError, match="cannot be started: no more processes"):
             text("a")
         assert "SECRET" not in given["env"]

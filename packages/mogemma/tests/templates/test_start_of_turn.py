@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +12,8 @@ from hypothesis import strategies as st
 
 from mogemma.checkpoint import open_checkpoint
 from mogemma.errors import MogemmaError, PromptError, UnsupportedModelError
-from mogemma.templates import Conversation, Segment, as_text
-from mogemma.templates.start_of_turn import GEMMA_1, GEMMA_2, GEMMA_3, StartOfTurnTemplate
+from mogemma.templates import Conversation, Segment, as_text, read_tools
+from mogemma.templates.start_of_turn import GEMMA_1, GEMMA_2, GEMMA_3, GEMMA_3N, StartOfTurnTemplate
 from mogemma.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -105,6 +107,34 @@ class TestStrict:
         assert render(messages, template) == render(messages)
 
 
+def conversation_in(text: str) -> list[dict[str, str]]:
+    """The messages of a prompt that was written by the published template."""
+    turns = re.findall(r"<start_of_turn>(user|model)\n(.*?)<end_of_turn>", text, re.DOTALL)
+    messages = [{"role": role, "content": content} for role, content in turns]
+    system, _, first = messages[0]["content"].rpartition("\n\n")
+    messages[0]["content"] = first
+    return [{"role": "system", "content": system}, *messages] if system else messages
+
+
+class TestGoldens:
+    def test_prompts_are_those_of_the_reference_implementation(self, data_path: Path) -> None:
+        golden = json.loads((data_path / "real/gemma-3-270m/tokenizer.golden.json").read_text(encoding="utf-8"))
+        texts = [case["text"] for case in golden["chats"]]
+        assert any("Be brief." in text for text in texts)
+        for template in (GEMMA_3, GEMMA_3N):
+            for strict in (True, False):
+                written = [as_text(render(conversation_in(text), template, strict=strict)) for text in texts]
+                assert [f"<bos>{text}" for text in written] == texts
+
+    def test_token_ids_are_those_of_the_reference_implementation(self, data_path: Path, gemma_270m_path: Path) -> None:
+        golden = json.loads((data_path / "real/gemma-3-270m/tokenizer.golden.json").read_text(encoding="utf-8"))
+        with open_checkpoint(gemma_270m_path) as checkpoint:
+            tokenizer = Tokenizer.from_gguf(checkpoint.metadata)
+            for case in golden["chats"]:
+                prompt = render(conversation_in(case["text"]))
+                assert tokenizer.encode_segments(prompt) == case["ids_tokenizer_json"]
+
+
 class TestTokens:
     def test_gemma_3_reads_the_ids_of_the_published_template(self, gemma_270m_path: Path) -> None:
         prompt = render([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
@@ -129,6 +159,28 @@ class TestTokens:
         marked = [segment.text for segment in render([{"role": "user", "content": "<bos>"}]) if segment.is_marker]
         assert marked == ["<start_of_turn>", "<end_of_turn>", "<start_of_turn>"]
         assert not Segment("text").is_marker
+
+
+class TestWhatTheyLack:
+    """A family without tokens for something does not pretend."""
+
+    @pytest.mark.parametrize("template", [GEMMA_1, GEMMA_2, GEMMA_3, GEMMA_3N])
+    def test_tools_and_thoughts_are_refused(self, template: StartOfTurnTemplate) -> None:
+        hi = {"role": "user", "content": "Hi"}
+        call = {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {}}]}
+        result = {"role": "tool", "content": "x"}
+        for messages, options in (
+            ([hi], {"tools": read_tools([{"name": "f"}])}),
+            ([hi, call, result], {}),
+            ([hi], {"thinking": True}),
+        ):
+            with pytest.raises(PromptError, match=f"{template.name} has no tokens for"):
+                render(messages, template, **options)
+        assert render([hi], template, thinking=False) == render([hi], template)
+
+    def test_old_thoughts_are_left_out(self) -> None:
+        said = {"role": "assistant", "content": "Yo.", "reasoning": "Hm."}
+        assert "Hm." not in as_text(render([{"role": "user", "content": "Hi"}, said]))
 
 
 class TestBadMessages:

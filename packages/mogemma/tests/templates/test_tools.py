@@ -71,8 +71,11 @@ def circle() -> dict[str, Any]:
     return schema
 
 
-def no_annotation(a) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001  what it is about
+def no_annotation(a: int) -> None:
     """Nothing."""
+
+
+del no_annotation.__annotations__["a"]
 
 
 def odd_annotation(a: bytes) -> None:
@@ -83,8 +86,11 @@ def positional(a: int, /) -> None:
     """Nothing."""
 
 
-def unknown(a: "Missing") -> None:  # type: ignore[name-defined]  # noqa: F821, UP037  what it is about
+def unknown(a: int) -> None:
     """Nothing."""
+
+
+unknown.__annotations__["a"] = "Missing"
 
 
 @pytest.mark.parametrize(
