@@ -13,6 +13,7 @@ from mogemma.completion import ChatEvent
 from mogemma.errors import PromptError
 from mogemma.templates import BUILT_IN, ChatTemplate, Conversation, as_text, read_tools, sandbox
 from mogemma.templates.function_gemma import FUNCTION_GEMMA
+from mogemma.templates.template import BuiltIn
 
 if TYPE_CHECKING:
     import pytest
@@ -42,12 +43,12 @@ def takes(template: ChatTemplate, **options: Any) -> str:
 
 
 def test_the_table_of_families_is_what_the_templates_do() -> None:
-    templates = {**BUILT_IN, "FunctionGemma": FUNCTION_GEMMA}
+    templates: dict[str, BuiltIn] = {**BUILT_IN, "FunctionGemma": FUNCTION_GEMMA}
     expected = []
     for name, template in templates.items():
         written = as_text(template.write(Conversation([{"role": "system", "content": "s"}, HI])))
         opening = next(how for text, how in OPENINGS.items() if text in written.partition(">")[2])
-        ends = ", ".join(f"`{end}`" for end in getattr(template, "stops", ())).replace("|", "\\|")
+        ends = ", ".join(f"`{end}`" for end in template.stops).replace("|", "\\|")
         tools = takes(template, tools=read_tools([{"name": "f"}]))
         expected.append(
             [f"`{name}`" if name in BUILT_IN else name, opening, tools, takes(template, thinking=True), ends]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, SupportsIndex
 
 from .completion import ToolCall
-from .templates.compact import CallError, read_call
+from .templates.call_reader import CallError, read_call
 from .templates.template import PLAIN, AnswerFormat
 from .text_stream import TextStream
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mogemma.errors import PromptError
 from mogemma.templates import as_text, function_gemma, gemma4, read_tools
-from mogemma.templates.compact import CallError, ToolMarkers, read_call
+from mogemma.templates.call_reader import CallError, read_call
+from mogemma.templates.compact import ToolMarkers
 from mogemma.templates.conversation import Call
 from mogemma.templates.segments import Writer
 
@@ -108,3 +111,32 @@ def test_every_part_of_a_schema_is_declared() -> None:
         "o:{properties:{q:{type:'NUMBER'}},required:['q'],type:'OBJECT'},"
         "xs:{items:{properties:{n:{type:'INTEGER'}},required:['n'],type:'OBJECT'},type:'ARRAY'}},type:'OBJECT'}}<tool|>"
     )
+
+
+SCHEMAS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["string", "object", "array", "x", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from("type properties required items enum description nullable additionalProperties x".split()),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["type", "properties", "required", "x"]), SCHEMAS, max_size=4))
+def test_any_schema_is_declared_or_refused_and_its_braces_close(schema: dict[str, Any]) -> None:
+    try:
+        tools = read_tools([{"name": "f", "parameters": schema}])
+    except PromptError:
+        return
+    writer = Writer()
+    gemma4.TOOLS.declare(writer, *tools)
+    text = as_text(writer.segments)
+    assert text.count("{") == text.count("}")
+    assert text.count("[") == text.count("]")
+    assert text.count(QUOTE) % 2 == 0
+    assert not re.search(r"[{\[],|,,|,[}\]]", text)

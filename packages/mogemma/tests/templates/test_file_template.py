@@ -100,6 +100,14 @@ class TestVariables:
         assert write(tiny, source, {"role": "user", "content": [part]}) == "en>nb: Hi"
 
 
+def test_what_a_template_would_pass_over_is_refused(tiny: Tokenizer) -> None:
+    with pytest.raises(PromptError, match="knows no tools"):
+        write(tiny, TEMPLATE, HI, tools=read_tools([{"name": "f"}]))
+    with pytest.raises(PromptError, match="knows no thoughts"):
+        write(tiny, TEMPLATE, HI, thinking=True)
+    assert write(tiny, TEMPLATE, HI, thinking=False) == write(tiny, TEMPLATE, HI)
+
+
 @pytest.mark.parametrize("messages", [[], "Hi", [7], [{}], [{"role": 7}], [{"role": "user", "content": b"Hi"}]])
 def test_malformed_messages_are_told(tiny: Tokenizer, messages: Any) -> None:
     with pytest.raises(PromptError, match=r"essage 0|at least one message"):

@@ -91,7 +91,8 @@ class TestThinking:
         """Whether they were kept apart, as `Completion.message` does, or in the text."""
         said = [HI, {"role": "model", "content": "<|channel>thought\nhm<channel|>Yo.", "reasoning": "hm"}, HI]
         assert text(*said) == text(HI, {"role": "model", "content": "Yo."}, HI)
-        assert text(HI, {"role": "model", "content": "Yo.<|channel>cut"}, HI) == text(*said)
+        for kept in ("Yo.<|channel>cut", "<channel|>Yo.", "<|channel>a<channel|>Yo.<|channel>b<channel|>"):
+            assert text(HI, {"role": "model", "content": kept}, HI) == text(*said)
 
     @pytest.mark.parametrize("escape", ["\\n", "\n"])
     def test_variants_are_taken_from_the_template_in_the_file(self, escape: str) -> None:

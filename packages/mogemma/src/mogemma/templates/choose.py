@@ -13,17 +13,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import PromptError
-from . import function_gemma, gemma4, start_of_turn
+from . import function_gemma
 from .file_template import FileTemplate
 from .function_gemma import FUNCTION_GEMMA
 from .gemma4 import GEMMA_4
 from .start_of_turn import GEMMA_1, GEMMA_2, GEMMA_3, GEMMA_3N
-from .template import PLAIN, AnswerFormat, ChatTemplate
+from .template import PLAIN, AnswerFormat, BuiltIn, ChatTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-BUILT_IN: Mapping[str, ChatTemplate] = {
+BUILT_IN: Mapping[str, BuiltIn] = {
     "gemma1": GEMMA_1,
     "gemma2": GEMMA_2,
     "gemma3": GEMMA_3,
@@ -86,7 +86,7 @@ def choose_template(
     return built_in
 
 
-def _built_in(family: str, in_file: str | None, tokenizer: Pieces) -> ChatTemplate | None:
+def _built_in(family: str, in_file: str | None, tokenizer: Pieces) -> BuiltIn | None:
     template = BUILT_IN.get(family)
     if template is GEMMA_3 and _declares_functions(in_file, tokenizer):
         return FUNCTION_GEMMA
@@ -100,9 +100,8 @@ def _declares_functions(in_file: str | None, tokenizer: Pieces) -> bool:
     return tokenizer.id_of(marker) is not None if in_file is None else marker in in_file
 
 
-def _is_foreign(in_file: str, built_in: ChatTemplate) -> bool:
-    turn = gemma4.TURN if isinstance(built_in, gemma4.Gemma4Template) else start_of_turn.TURN
-    return turn not in in_file or any(name in in_file for name in _OF_DERIVATIVES)
+def _is_foreign(in_file: str, built_in: BuiltIn) -> bool:
+    return built_in.turn not in in_file or any(name in in_file for name in _OF_DERIVATIVES)
 
 
 def _from_file(source: str, origin: str, tokenizer: Pieces) -> FileTemplate:

@@ -6,19 +6,16 @@
     response:get_time{value:"12:00"}
 
 It is like JSON without quotes around keys, in the order of the alphabet, and without escapes: `"` here is a control token
-of the family, which no text can contain. Of a call that breaks the rules, `read_call` tells what is wrong with it.
+of the family, which no text can contain. `call_reader.py` reads what a model wrote in it.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .tools import MAX_DEPTH, as_plain, is_name
+from .tools import as_plain
 
 if TYPE_CHECKING:
     from .conversation import Call, ToolResult
@@ -49,7 +46,7 @@ class ToolMarkers:
         writer.write(f"declaration:{tool.name}{{description:")
         self._text(writer, tool.description)
         writer.write(",parameters:")
-        self._schema(writer, tool.parameters, is_parameters=True)
+        self._parameters(writer, tool.parameters)
         writer.write("}")
         writer.mark(closing)
 
@@ -75,9 +72,6 @@ class ToolMarkers:
         writer.write(text)
         writer.mark(self.quote)
 
-    def _texts(self, writer: Writer, texts: Iterable[Any]) -> None:
-        self._value(writer, [str(text) for text in texts])
-
     def _value(self, writer: Writer, value: Any, *, quotes_keys: bool = False) -> None:
         if isinstance(value, str):
             self._text(writer, value)
@@ -101,12 +95,22 @@ class ToolMarkers:
         else:
             writer.write(str(value).lower() if isinstance(value, bool) else str(value))
 
-    def _schema(self, writer: Writer, schema: Mapping[str, Any], *, is_parameters: bool = False) -> None:
-        """A JSON schema; `is_parameters`: that of all parameters, which has fewer fields."""
-        kinds = [kind.upper() for kind in _as_list(schema.get("type")) if isinstance(kind, str)]
+    def _parameters(self, writer: Writer, schema: Mapping[str, Any]) -> None:
+        """The JSON schema of all parameters of a tool."""
         writer.write("{")
         fields = _Fields(writer)
-        if not is_parameters and (schema.get("description") or self.always_describes):
+        if schema.get("properties"):
+            fields.name("properties")
+            self._properties(writer, schema["properties"])
+        self._required_and_type(writer, fields, schema)
+        writer.write("}")
+
+    def _schema(self, writer: Writer, schema: Mapping[str, Any]) -> None:
+        """The JSON schema of one parameter."""
+        kinds = _kinds(schema)
+        writer.write("{")
+        fields = _Fields(writer)
+        if schema.get("description") or self.always_describes:
             fields.name("description")
             self._text(writer, str(schema.get("description") or ""))
         if schema.get("enum") and "STRING" in kinds:
@@ -118,17 +122,21 @@ class ToolMarkers:
         if schema.get("nullable"):
             fields.name("nullable")
             writer.write("true")
-        properties = schema.get("properties")
-        if properties if is_parameters else "OBJECT" in kinds:
+        if "OBJECT" in kinds:
             fields.name("properties")
-            self._properties(writer, properties)
-        if schema.get("required") and "OBJECT" in kinds:
+            self._properties(writer, schema.get("properties"))
+        self._required_and_type(writer, fields, schema)
+        writer.write("}")
+
+    def _required_and_type(self, writer: Writer, fields: _Fields, schema: Mapping[str, Any]) -> None:
+        kinds = _kinds(schema)
+        required = _texts_in(schema.get("required"))
+        if required and "OBJECT" in kinds:
             fields.name("required")
-            self._texts(writer, schema["required"])
+            self._value(writer, required)
         if kinds:
             fields.name("type")
-            self._value(writer, kinds[0] if isinstance(schema["type"], str) else kinds)
-        writer.write("}")
+            self._value(writer, kinds if isinstance(schema["type"], list) else kinds[0])
 
     def _properties(self, writer: Writer, properties: object) -> None:
         writer.write("{")
@@ -148,9 +156,9 @@ class ToolMarkers:
             if key == "properties":
                 self._properties(writer, value)
             elif key == "required":
-                self._texts(writer, _as_list(value))
+                self._value(writer, _texts_in(value))
             elif key == "type":
-                self._value(writer, value.upper() if isinstance(value, str) else [str(one).upper() for one in value])
+                self._value(writer, _kinds(items) if isinstance(value, list) else str(value).upper())
             else:
                 self._value(writer, value, quotes_keys=True)
         writer.write("}")
@@ -172,133 +180,11 @@ def _in_order(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return sorted(mapping.items(), key=lambda item: item[0].lower())
 
 
-def _as_list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+def _kinds(schema: Mapping[str, Any]) -> list[str]:
+    """The type of a schema, or its types, as the families write them."""
+    kind = schema.get("type")
+    return [one.upper() for one in _texts_in(kind if isinstance(kind, list) else [kind])]
 
 
-class CallError(ValueError):
-    """What is wrong with the text of a call; it never leaves this package."""
-
-
-_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,30})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?")
-_WORDS: Mapping[str, Any] = {"true": True, "false": False, "null": None, "none": None}
-_WORD = re.compile(r"[A-Za-z]+")
-_SPACE = re.compile(r"\s*")
-_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-
-
-def read_call(text: str, quote: str) -> tuple[str, dict[str, Any]]:
-    """Name and arguments of a call, given what stands between the markers.
-
-    Args:
-        quote: What stands around texts.
-
-    Raises:
-        CallError: It cannot be read; the message is a sentence.
-    """
-    name, brace, _ = text.strip().removeprefix("call:").partition("{")
-    if not text.strip().startswith("call:") or not brace or not is_name(name.strip()):
-        raise CallError("It does not begin with `call:`, the name of a tool and an opening brace.")
-    reader = _Reader(text, text.index("{"), quote)
-    arguments = reader.value(0)
-    if not reader.is_done():
-        raise CallError("There is something behind its closing brace.")
-    return name.strip(), arguments
-
-
-class _Reader:
-    """Reads one value of the notation, and JSON's strings besides, at a position of a text."""
-
-    def __init__(self, text: str, at: int, quote: str) -> None:
-        self._text = text
-        self._at = at
-        self._quote = quote
-
-    def is_done(self) -> bool:
-        return not self._text[self._at :].strip()
-
-    def value(self, depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise CallError(f"Its arguments are nested more than {MAX_DEPTH} levels deep.")
-        if self._takes("{"):
-            return self._object(depth)
-        if self._takes("["):
-            return self._list(depth)
-        if (text := self._string()) is not None:
-            return text
-        return self._scalar()
-
-    def _object(self, depth: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        while not self._takes("}"):
-            if found:
-                self._must_take(",")
-            key = self._key()
-            self._must_take(":")
-            if key in found:
-                raise CallError(f"It has two values for {key!r:.60}.")
-            found[key] = self.value(depth + 1)
-        return found
-
-    def _list(self, depth: int) -> list[Any]:
-        found: list[Any] = []
-        while not self._takes("]"):
-            if found:
-                self._must_take(",")
-            found.append(self.value(depth + 1))
-        return found
-
-    def _key(self) -> str:
-        if (text := self._string()) is not None:
-            return text
-        end = self._text.find(":", self._at)
-        key = self._text[self._at : max(end, self._at)].strip()
-        if not key or any(sign in key for sign in '{}[],"'):
-            raise CallError("A name and a colon are missing before one of its arguments.")
-        self._at = end
-        return key
-
-    def _string(self) -> str | None:
-        """A text between quotes, if there is one here."""
-        if self._takes(self._quote):
-            start, end = self._at, self._text.find(self._quote, self._at)
-            if end < 0:
-                raise CallError("It ends inside a text.")
-            self._at = end + len(self._quote)
-            return self._text[start:end]
-        if (match := _JSON_STRING.match(self._text, self._at)) is None:
-            return None
-        self._at = match.end()
-        try:
-            text: str = json.loads(match[0], strict=False)
-        except ValueError:
-            raise CallError("One of its texts has an escape that JSON does not know.") from None
-        return text
-
-    def _scalar(self) -> Any:
-        if match := _NUMBER.match(self._text, self._at):
-            self._at = match.end()
-            number = json.loads(match[0])
-            if not math.isfinite(number):
-                raise CallError("One of its numbers is too large.")
-            return number
-        match = _WORD.match(self._text, self._at)
-        if match is None or match[0].lower() not in _WORDS:
-            raise CallError(
-                "One of its values is neither a text in quotes, a number, true, false, null, a list nor an object."
-            )
-        self._at = match.end()
-        return _WORDS[match[0].lower()]
-
-    def _takes(self, sign: str) -> bool:
-        """Step over spaces, and over the sign if it comes next."""
-        space = _SPACE.match(self._text, self._at)
-        self._at = self._at if space is None else space.end()
-        if not self._text.startswith(sign, self._at):
-            return False
-        self._at += len(sign)
-        return True
-
-    def _must_take(self, sign: str) -> None:
-        if not self._takes(sign):
-            raise CallError(f"There is no {sign!r} where one should be, or it ends too early.")
+def _texts_in(value: object) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []

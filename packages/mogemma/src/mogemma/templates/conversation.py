@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from ..errors import PromptError, UnsupportedModelError
@@ -78,7 +78,7 @@ class Message:
     parts: tuple[str, ...] = ()
     reasoning: str = ""
     calls: tuple[Call, ...] = ()
-    results: tuple[ToolResult, ...] = field(default=())
+    results: tuple[ToolResult, ...] = ()
 
     @property
     def text(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoint.files import read_small_file
 from ..errors import ModelFormatError, PromptError, UnsupportedModelError
 from .conversation import Conversation, as_sequence
 from .sandbox import MAX_SOURCE_BYTES, render
@@ -54,6 +55,7 @@ class FileTemplate:
     def write(self, conversation: Conversation) -> list[Segment]:
         """The prompt. Which roles there are and how they take turns is for the template to say."""
         messages = [_checked(message, index) for index, message in enumerate(as_sequence(conversation.messages))]
+        self._check(conversation)
         tools = [tool.as_dict() for tool in conversation.tools]
         hide = self._hiding([messages, tools])
         variables: dict[str, Any] = {
@@ -71,6 +73,17 @@ class FileTemplate:
         if not segments:
             raise PromptError(f'{self.name} writes nothing for this conversation. Use chat_template="builtin".')
         return segments
+
+    def _check(self, conversation: Conversation) -> None:
+        """Refuse what the template would pass over in silence."""
+        for is_wanted, variable, what in (
+            (bool(conversation.tools), "tools", "tools"),
+            (conversation.thinking is True, "enable_thinking", "thoughts"),
+        ):
+            if is_wanted and variable not in self.source:
+                raise PromptError(
+                    f"The chat template of {self.origin} knows no {what}. Leave them out, or use another."
+                )
 
     def _hiding(self, texts: object) -> dict[int, str]:
         """For each sign that opens a control token, one that occurs nowhere."""
@@ -142,8 +155,6 @@ def read_source(checkpoint: Checkpoint) -> str | None:
 
 def read_source_file(path: Path) -> str:
     """The template in a file of its own; errors as in `read_source`."""
-    from ..checkpoint.files import read_small_file  # noqa: PLC0415  only who has such a file needs it
-
     try:
         source = read_small_file(path, MAX_SOURCE_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:

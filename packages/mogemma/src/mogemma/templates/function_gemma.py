@@ -42,6 +42,7 @@ class FunctionGemmaTemplate:
     """The turn format of FunctionGemma."""
 
     name: str = "FunctionGemma"
+    turn: str = TURN
     answer: AnswerFormat = ANSWER
     stops: tuple[str, ...] = (END_OF_TURN, TOOLS.response[0])
 

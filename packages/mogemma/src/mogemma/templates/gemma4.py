@@ -37,7 +37,7 @@ TOOLS = ToolMarkers(
 )
 ANSWER = AnswerFormat(thought=THOUGHT, call=TOOLS.call, quote=TOOLS.quote)
 
-_OLD_THOUGHT = re.compile(r"<\|channel>.*?(?:<channel\|>|\Z)", re.DOTALL)
+_OLD_THOUGHT = re.compile(r"<\|channel>.*?(?:<channel\|>|\Z)|<channel\|>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Gemma4Template:
     """
 
     name: str = "Gemma 4"
+    turn: str = TURN
     think_line: bool = True
     closes_thought: bool = False
     answer: AnswerFormat = ANSWER

@@ -23,7 +23,7 @@ class Refused(Exception):  # noqa: N818  it is the template's word, not an error
 def main() -> None:
     """Answer the request on standard input."""
     request: dict[str, Any] = json.loads(sys.stdin.buffer.read())
-    sys.path[:0] = request["paths"]
+    sys.path += request["paths"]
     environment = _environment()
     _limit(request["cpu_seconds"], request["memory_bytes"], request["output_bytes"])
     try:

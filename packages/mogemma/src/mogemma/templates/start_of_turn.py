@@ -36,6 +36,7 @@ class StartOfTurnTemplate:
 
     name: str
     takes_system: bool
+    turn: str = TURN
     answer: AnswerFormat = PLAIN
     stops: tuple[str, ...] = (END_OF_TURN,)
 

@@ -49,3 +49,17 @@ class ChatTemplate(Protocol):
             UnsupportedModelError: A message has an image, audio or video part.
         """
         ...
+
+
+class BuiltIn(ChatTemplate, Protocol):
+    """One that belongs to a family."""
+
+    @property
+    def turn(self) -> str:
+        """The control token that begins a turn."""
+        ...
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Control tokens that end an answer."""
+        ...
