@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ._native import Cancel
     from .completion import ChatEvent, Completion
-    from .config import ChatOptions, SamplingOptions
+    from .config import ChatOptions, Sampling, SamplingOptions
     from .templates import AnswerFormat, Messages
 
 _Piece = TypeVar("_Piece")
@@ -151,7 +151,8 @@ class SyncGemmaModel(LoadedModel):
 
         Within the `with` block the generation has a KV cache of its own. `cancel` ends it from another thread.
         """
-        with self._generation(self._ids(prompt), stop_ids, on_progress, cancel, options) as generation:
+        sampling = resolve_sampling(options, self._config, self._in_file)
+        with self._generation(self._ids(prompt), sampling, stop_ids, on_progress, cancel) as generation:
             yield generation
 
     @contextmanager
@@ -165,24 +166,24 @@ class SyncGemmaModel(LoadedModel):
     ) -> Iterator[Generation]:
         """The same for a conversation: what `chat`, `chat_stream` and `chat_events` run."""
         self.check_open()
-        request, sampling = divide_options(options)
+        request, others = divide_options(options)
+        sampling = resolve_sampling(others, self._config, self._in_file)
         ids = self._chat_format.encode(messages, request)
         answer, tools = self._chat_format.template.answer, request.tool_names
-        with self._generation(ids, None, on_progress, cancel, sampling, answer, tools) as generation:
+        with self._generation(ids, sampling, None, on_progress, cancel, answer, tools) as generation:
             yield generation
 
     @contextmanager
     def _generation(
         self,
         ids: Sequence[int],
+        sampling: Sampling,
         stop_ids: Collection[int] | None,
         on_progress: Progress | None,
         cancel: Cancel | None,
-        options: Mapping[str, Any],
         answer: AnswerFormat = PLAIN,
         tools: Collection[str] | None = None,
     ) -> Iterator[Generation]:
-        sampling = resolve_sampling(options, self._config, self._in_file)
         if not ids:
             raise TokenizerError("The prompt is empty and this model puts no BOS before it. Give it some text.")
         most_tokens(len(ids), sampling.max_tokens, self._runner.context)  # before a session forgets what it holds
