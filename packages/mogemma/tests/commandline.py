@@ -28,6 +28,8 @@ SCHEMA = {
     "usage": dict,
     "timings": dict,
     "logprobs": list | None,
+    "reasoning": str | None,
+    "tool_calls": list,
     "model": dict,
 }
 """What `generate --json` and `chat --json` print."""

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mogemma.config import (
+    CHAT_OPTIONS,
     GEMMA,
+    ChatOptions,
     EmbeddingConfig,
     GenerationConfig,
     Sampling,
@@ -269,6 +271,17 @@ class TestResolveSampling:
         with pytest.raises(ConfigError, match="chosen when the model is loaded"):
             resolve_sampling({name: 1}, NOTHING, NOTHING)
 
+    @pytest.mark.parametrize("name", CHAT_OPTIONS)
+    def test_an_option_of_conversations_elsewhere_is_explained(self, name: str) -> None:
+        with pytest.raises(ConfigError, match="It is for conversations"):
+            resolve_sampling({name: True}, NOTHING, NOTHING)
+
+    def test_what_the_file_suppresses_is_joined_with_what_the_caller_biases(self) -> None:
+        in_file = SamplingConfig(logit_bias={5: -math.inf, 6: -math.inf})
+        config = GenerationConfig("a", logit_bias={6: 1.0, 7: 2.0})
+        assert resolve_sampling({}, config, in_file).logit_bias == {5: -math.inf, 6: 1.0, 7: 2.0}
+        assert resolve_sampling({"logit_bias": {5: 3.0}}, config, in_file).logit_bias == {5: 3.0, 6: -math.inf}
+
     def test_without_a_seed_each_generation_has_another(self) -> None:
         seeds = {resolve_sampling({}, NOTHING, NOTHING).seed for _ in range(20)}
         assert len(seeds) == 20
@@ -304,6 +317,16 @@ class TestFileSampling:
     def test_a_file_without_defaults_sets_nothing(self) -> None:
         assert file_sampling({}) == NOTHING
 
+    @pytest.mark.parametrize("key", ["suppress_tokens", "tokenizer.ggml.suppress_tokens"])
+    def test_suppressed_tokens_are_forbidden(self, key: str) -> None:
+        """Those that the model does not have are passed over: derived models may have lost some."""
+        for listed in ([5, 9], np.array([5, 9], np.int32)):
+            assert file_sampling({key: listed}) == SamplingConfig(logit_bias={5: -math.inf, 9: -math.inf})
+            assert file_sampling({key: listed}, vocab_size=9) == SamplingConfig(logit_bias={5: -math.inf})
+        for damaged in (7, "x", [-1], [1.5], [True]):
+            with pytest.raises(ModelFormatError, match="no list of token ids"):
+                file_sampling({key: damaged})
+
     @pytest.mark.parametrize(
         ("key", "value"),
         [("general.sampling.temp", math.nan), ("general.sampling.top_k", -5), ("top_p", 7), ("temperature", "warm")],
@@ -312,3 +335,7 @@ class TestFileSampling:
         with pytest.raises(ModelFormatError, match=f"'{key}' cannot be used") as caught:
             file_sampling({key: value})
         assert isinstance(caught.value, MogemmaError)
+
+
+def test_the_options_of_conversations_are_those_of_generation_and_a_few() -> None:
+    assert set(get_type_hints(ChatOptions)) == {*get_type_hints(SamplingOptions), *CHAT_OPTIONS}

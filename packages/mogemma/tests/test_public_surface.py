@@ -41,13 +41,15 @@ SAMPLING: Any = {
     "seed": 1,
     "logprobs": 5,
 }
+CHAT: Any = {**SAMPLING, "tools": [print], "thinking": True, "strict": True, "parse_special": False}
 LOADING: Any = {"context": 8192, "threads": 1}
 GENERATION_CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "generate": ((TEXT,), SAMPLING),
     "generate_stream": ((TEXT,), SAMPLING),
     "complete": ((TEXT,), SAMPLING),
-    "chat": ((MESSAGES,), SAMPLING),
-    "chat_stream": ((MESSAGES,), SAMPLING),
+    "chat": ((MESSAGES,), CHAT),
+    "chat_stream": ((MESSAGES,), CHAT),
+    "chat_events": ((MESSAGES,), CHAT),
     "logits": ((IDS,), {}),
     "score": ((TEXT,), {}),
     "count_tokens": ((TEXT,), {}),
@@ -60,7 +62,7 @@ EMBEDDING_CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "count_tokens": ((TEXT,), {}),
     "close": ((), {}),
 }
-STREAMS = {"generate_stream", "chat_stream"}
+STREAMS = {"generate_stream", "chat_stream", "chat_events"}
 PAIRS = [
     (SyncGemmaModel, AsyncGemmaModel, GENERATION_CALLS),
     (SyncEmbeddingModel, AsyncEmbeddingModel, EMBEDDING_CALLS),

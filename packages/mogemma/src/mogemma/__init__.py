@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .async_model import AsyncEmbeddingModel, AsyncGemmaModel
-    from .completion import Completion, Timings, TokenLogprob, Usage
+    from .completion import ChatEvent, Completion, Timings, TokenLogprob, ToolCall, Usage
     from .config import EmbeddingConfig, GenerationConfig, SamplingConfig
     from .embedding_model import EmbeddingModel, SyncEmbeddingModel
     from .errors import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "async_model": ("AsyncEmbeddingModel", "AsyncGemmaModel"),
-    "completion": ("Completion", "TokenLogprob", "Timings", "Usage"),
+    "completion": ("ChatEvent", "Completion", "TokenLogprob", "Timings", "ToolCall", "Usage"),
     "config": ("EmbeddingConfig", "GenerationConfig", "SamplingConfig"),
     "errors": (
         "CancelledError",
@@ -61,6 +61,7 @@ __all__ = [
     "AsyncEmbeddingModel",
     "AsyncGemmaModel",
     "CancelledError",
+    "ChatEvent",
     "Completion",
     "ConfigError",
     "ContextFullError",
@@ -84,6 +85,7 @@ __all__ = [
     "Timings",
     "TokenLogprob",
     "TokenizerError",
+    "ToolCall",
     "UnsupportedModelError",
     "Usage",
     "measure_roofline",

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._native import Cancel
+from .chat import end_of, events_of
 from .embedding_model import SyncEmbeddingModel
 from .loaded_model import LoadedModel
 from .model import SyncGemmaModel
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self, Unpack
 
-    from .completion import Completion
-    from .config import EmbeddingConfig, GenerationConfig, SamplingOptions
+    from .completion import ChatEvent, Completion
+    from .config import ChatOptions, EmbeddingConfig, GenerationConfig, SamplingOptions
     from .generate import Generation
     from .info import ModelInfo
     from .loaded_model import Prompt
-    from .model import Messages
+    from .templates import Messages
     from .tokenizer import Tokenizer
 
 _Model = TypeVar("_Model", bound=LoadedModel)
@@ -106,7 +107,7 @@ class AsyncGemmaModel(_AsyncModel[SyncGemmaModel]):
         start = partial(self._model.generation, prompt, stop_ids=stop_ids, cancel=cancel, **options)
         return await self._finish(start, cancel)
 
-    async def chat(self, messages: Messages, **options: Unpack[SamplingOptions]) -> Completion:
+    async def chat(self, messages: Messages, **options: Unpack[ChatOptions]) -> Completion:
         cancel = Cancel()
         return await self._finish(partial(self._model.chat_generation, messages, cancel=cancel, **options), cancel)
 
@@ -114,9 +115,18 @@ class AsyncGemmaModel(_AsyncModel[SyncGemmaModel]):
         cancel = Cancel()
         return self._stream(partial(self._model.generation, prompt, cancel=cancel, **options), cancel)
 
-    def chat_stream(self, messages: Messages, **options: Unpack[SamplingOptions]) -> AsyncIterator[str]:
+    def chat_stream(self, messages: Messages, **options: Unpack[ChatOptions]) -> AsyncIterator[str]:
         cancel = Cancel()
         return self._stream(partial(self._model.chat_generation, messages, cancel=cancel, **options), cancel)
+
+    async def chat_events(self, messages: Messages, **options: Unpack[ChatOptions]) -> AsyncIterator[ChatEvent]:
+        cancel = Cancel()
+        start = partial(self._model.chat_generation, messages, cancel=cancel, **options)
+        async with self._generation(start, cancel) as generation:
+            while (step := await self._run(partial(next, generation, None), cancel)) is not None:
+                for event in events_of(step):
+                    yield event
+            yield end_of(generation)
 
     async def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         cancel = Cancel()

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-FinishReason = Literal["stop", "length"]
-"""The model or a stop string ended the text; or max_tokens, or the end of the context, did."""
+FinishReason = Literal["stop", "length", "tool_calls"]
+"""The model or a stop string ended the text; max_tokens or the end of the context did; or the model waits for its tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that the model wants to have called.
+
+    Attributes:
+        id: Tells the calls of one answer apart: `call_0`, `call_1` and so on.
+        name: Empty if it cannot be read.
+        arguments: By name; empty if they cannot be read.
+        text: What the model wrote, without the control tokens around it.
+        error: Why it cannot be read, or is no tool that was offered; None for a sound call.
+    """
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] = field(hash=False)
+    text: str
+    error: str | None = None
+
+    @property
+    def is_valid(self) -> bool:
+        return self.error is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +101,14 @@ class Completion:
     """A finished generation; `str()` of it is its text.
 
     Attributes:
-        text: Without what ended it.
-        token_ids: The tokens of the text, without the one that ended it; with a stop string, also the tokens that wrote it.
-        finish_reason: "stop" or "length".
+        text: Without what ended it, and without thoughts and calls of tools.
+        token_ids: All tokens of the answer, without the one that ended it; with a stop string, also the tokens that wrote it.
+        finish_reason: "stop", "length" or "tool_calls".
         stopped_by: The stop string that ended it, if one did.
         seed: What the same call needs to give the same text again.
         logprobs: One for each of `token_ids`, if they were asked for.
+        reasoning: What the model thought before it answered; None if it did not.
+        tool_calls: Those that the model wants, among them those that cannot be read: see `ToolCall.error`.
     """
 
     text: str
@@ -93,6 +119,36 @@ class Completion:
     seed: int
     stopped_by: str | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """This answer as a message of a conversation that goes on. Calls that are not valid are left out."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text}
+        if self.reasoning is not None:
+            message["reasoning"] = self.reasoning
+        calls = [call for call in self.tool_calls if call.is_valid]
+        if calls:
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in calls
+            ]
+        return message
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class ChatEvent:
+    """A piece of an answer as it comes: `SyncGemmaModel.chat_events`.
+
+    Attributes:
+        kind: "content" and "reasoning" bring some `text`, "tool_call" a whole `tool_call`; "end", the last, the `completion`.
+    """
+
+    kind: Literal["content", "reasoning", "tool_call", "end"]
+    text: str = ""
+    tool_call: ToolCall | None = None
+    completion: Completion | None = None

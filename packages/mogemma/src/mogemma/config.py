@@ -7,9 +7,10 @@ Loading options are the fields of GenerationConfig and EmbeddingConfig themselve
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar, get_args
@@ -25,6 +26,7 @@ from .options import (
     model_name,
     number,
     one_of,
+    path_or_text,
     text,
     texts,
     token_biases,
@@ -58,6 +60,26 @@ class SamplingOptions(TypedDict, total=False):
     stop: str | Sequence[str] | None
     seed: int | None
     logprobs: int | None
+
+
+class ChatOptions(SamplingOptions, total=False):
+    """The keyword arguments of `chat` and its kin: besides those of `generate`, what the conversation is written with.
+
+    Attributes:
+        tools: What the model may call: Python functions with annotations, or descriptions of functions as OpenAI takes them.
+        thinking: Whether the model is to think before it answers, where its family can. Unset: as its template has it.
+        strict: Refuse messages that the published template refuses, such as two of the user in a row.
+        parse_special: Read `<end_of_turn>` and other control tokens in the texts of messages as such.
+    """
+
+    tools: Sequence[Mapping[str, Any] | Callable[..., Any]] | None
+    thinking: bool | None
+    strict: bool
+    parse_special: bool
+
+
+CHAT_OPTIONS = ("tools", "thinking", "strict", "parse_special")
+"""Those of ChatOptions that are about the prompt, and not about how it is answered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +139,10 @@ class GenerationConfig(SamplingConfig):
         quantize: Bring float weights to this format while they are loaded: "q8_0", which int8 arithmetic is for, or "bf16".
             Unset: they stay what they are. Weights that are quantised in the file do so anyway.
         cache: Number format of the KV cache. Unset: "bf16", the fastest, or "f16" where the layers' products are in float32.
+        chat_template: How messages become a prompt: "builtin" is what mogemma has for the family, "file" the Jinja2 template in
+            the model's files, anything else the path of such a template, or one itself. Unset: "builtin", but where the
+            file's template shows that the model was trained otherwise. Templates that are not built in need the extra
+            `templates`.
     """
 
     model: str | Path | None = field(default=None, metadata=checked(model_name))
@@ -125,6 +151,7 @@ class GenerationConfig(SamplingConfig):
     arithmetic: Arithmetic = field(default="int8", metadata=checked(one_of(*get_args(Arithmetic))))
     quantize: Quantize | None = field(default=None, metadata=checked(one_of(*get_args(Quantize))))
     cache: CacheFormat | None = field(default=None, metadata=checked(one_of(*get_args(CacheFormat))))
+    chat_template: str | Path | None = field(default=None, metadata=checked(path_or_text))
 
 
 @dataclass(frozen=True)
@@ -201,6 +228,9 @@ _IN_FILES = {
 }
 """Sampling defaults as GGUF metadata and as generation_config.json spell them."""
 
+_SUPPRESSED = ("tokenizer.ggml.suppress_tokens", "suppress_tokens")
+"""Tokens that are never chosen, in the same two places."""
+
 _SAMPLING = tuple(each.name for each in fields(SamplingConfig))
 
 _Config = TypeVar("_Config", GenerationConfig, EmbeddingConfig)
@@ -246,12 +276,15 @@ def _environment_number(variable: str, value: str) -> int:
     return checked_number
 
 
-def file_sampling(metadata: Mapping[str, Any], source: str | Path = "The model file") -> SamplingConfig:
+def file_sampling(
+    metadata: Mapping[str, Any], source: str | Path = "The model file", *, vocab_size: int | None = None
+) -> SamplingConfig:
     """The sampling defaults in a model file's own metadata.
 
     Args:
         metadata: Of a GGUF file (`general.sampling.*`), or a generation_config.json; other keys are passed over.
         source: Where it was found, for the message.
+        vocab_size: Tokens that the model has; what is said of others is passed over.
 
     Raises:
         ModelFormatError: A default is out of range.
@@ -268,7 +301,21 @@ def file_sampling(metadata: Mapping[str, Any], source: str | Path = "The model f
                 ) from error
     if metadata.get("do_sample") is False:
         found["temperature"] = 0.0
+    suppressed = [token for token in _suppressed(metadata, source) if vocab_size is None or token < vocab_size]
+    if suppressed:
+        found["logit_bias"] = dict.fromkeys(suppressed, -math.inf)
     return SamplingConfig(**found)
+
+
+def _suppressed(metadata: Mapping[str, Any], source: str | Path) -> list[int]:
+    """Tokens that a model must never write, such as the media placeholders of Gemma 4."""
+    for key in _SUPPRESSED:
+        if (listed := metadata.get(key)) is not None:
+            ids = listed.tolist() if isinstance(listed, np.ndarray) else listed
+            if isinstance(ids, list) and all(type(one) is int and one >= 0 for one in ids):
+                return ids
+            raise ModelFormatError(f"{source}: {key!r} is no list of token ids, but {listed!r:.60}. Correct the file.")
+    return []
 
 
 def _as_written(value: object) -> object:
@@ -296,11 +343,13 @@ def resolve_sampling(
     """
     loading = {each.name for each in fields(GenerationConfig)}.difference(_SAMPLING)
     why_not = dict.fromkeys(loading, "It is chosen when the model is loaded, not for one call.")
+    why_not |= dict.fromkeys(CHAT_OPTIONS, "It is for conversations: see chat().")
     call = SamplingConfig(**known_options(options, _SAMPLING, why_not=why_not))
     chosen: dict[str, Any] = {}
     for name in _SAMPLING:
         values = [getattr(source, name) for source in (call, config, in_file, GEMMA)]
         chosen[name] = next((value for value in values if value is not None), None)
+    chosen["logit_bias"] = {**(in_file.logit_bias or {}), **chosen["logit_bias"]}  # of one token, the caller's
     if chosen["seed"] is None:
         chosen["seed"] = secrets.randbits(48)  # reported with the result, and short enough to type
     return Sampling(**chosen)

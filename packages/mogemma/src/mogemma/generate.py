@@ -1,6 +1,6 @@
 """The loop: prefill once, then choose and decode token by token until a stop.
 
-    prompt ids ── prefill ──> logits ── Sampler ──> token ── TextStream ──> Step       (the best logits, or all of them)
+    prompt ids ── prefill ──> logits ── Sampler ──> token ── AnswerStream ──> Step     (the best logits, or all of them)
                                 ^                     |
                                 └────── decode ───────┘   not after the last: nobody would read those logits
 
@@ -15,10 +15,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from ._native import BestLogits
-from .completion import Completion, FinishReason, Timings, TokenLogprob, Usage
+from .answer_stream import AnswerStream, Piece
+from .completion import Completion, FinishReason, Timings, TokenLogprob, ToolCall, Usage
 from .errors import CancelledError, ConfigError, ContextFullError
 from .sampling import Sampler, log_probabilities
-from .text_stream import TextStream
+from .templates.template import PLAIN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from ._native import Cancel, Wanted
     from .config import Sampling
+    from .templates.template import AnswerFormat
     from .tokenizer import Tokenizer
 
 Progress = Callable[[int, int], None]
@@ -65,11 +67,20 @@ class Step:
         text: Often empty: it waits for the rest of a character, or until it cannot become a stop string.
         token_id: None for the text that was still waiting when the model ended.
         logprob: If it was asked for.
+        reasoning: As `text`, of what the model thinks.
+        tool_calls: Calls of tools that this token ended.
     """
 
     text: str
     token_id: int | None = None
     logprob: TokenLogprob | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it adds nothing that could be shown."""
+        return not (self.text or self.reasoning or self.tool_calls)
 
 
 class Generation(Iterator[Step]):
@@ -92,6 +103,8 @@ class Generation(Iterator[Step]):
         *,
         stop_ids: Collection[int],
         vocab_size: int,
+        answer: AnswerFormat = PLAIN,
+        tools: Collection[str] | None = None,
         cancel: Cancel | None = None,
         on_progress: Progress | None = None,
     ) -> None:
@@ -103,6 +116,8 @@ class Generation(Iterator[Step]):
             sampling: From `resolve_sampling`.
             stop_ids: Tokens that end the text and are no part of it.
             vocab_size: Only tokens below it are chosen: the number that both the model and the tokenizer have.
+            answer: How thoughts and calls of tools are marked in what comes.
+            tools: The names that calls may have; None: any.
             cancel: Ends the forward pass under way, and with it the generation, with CancelledError.
             on_progress: Called during prefill.
 
@@ -119,11 +134,11 @@ class Generation(Iterator[Step]):
         self._n_most = most_tokens(len(prompt_ids), sampling.max_tokens, session.context)
         self._sampling = sampling
         self._sampler = Sampler(sampling, vocab_size)
-        self._stream = TextStream(tokenizer, sampling.stop)
+        self._stream = AnswerStream(tokenizer, sampling.stop, answer, prompt_ids=prompt_ids, tools=tools)
         self._stop_ids = frozenset(stop_ids)
         self._cancel = cancel
         self._on_progress = on_progress
-        self._texts: list[str] = []
+        self._pieces: list[Piece] = []
         self._logprobs: list[TokenLogprob] = []
         self._timings = Timings()
         self._is_over = self._n_most == 0
@@ -135,11 +150,11 @@ class Generation(Iterator[Step]):
             raise StopIteration
         self._is_over = True  # and it stays so if this raises
         step, reason = self._following() if self._timings.prefill_tokens else self._first()
-        self._texts.append(step.text)
+        self._pieces.append(Piece(step.text, step.reasoning, step.tool_calls))
         self._is_over = reason is not None
         if reason is not None:
             self.completion = self._result(reason)
-            if step.token_id is None and not step.text:
+            if step.token_id is None and step.is_silent:
                 raise StopIteration
         return step
 
@@ -202,14 +217,14 @@ class Generation(Iterator[Step]):
         own = None if self._sampling.logprobs is None or isinstance(logits, BestLogits) else logits.copy()
         token_id = self._sampler.choose(logits)
         if token_id in self._stop_ids:
-            return Step(self._stream.finish()), "stop"
+            return _step(self._stream.finish()), "stop"
         self.token_ids.append(token_id)
-        text = self._stream.push(token_id)
+        piece = self._stream.push(token_id)
         is_full = len(self.token_ids) == self._n_most
         if is_full:
-            text += self._stream.finish()
+            piece = piece.then(self._stream.finish())
         reason: FinishReason | None = "stop" if self._stream.stopped_by else "length" if is_full else None
-        return Step(text, token_id, None if own is None else self._logprob(own, token_id)), reason
+        return _step(piece, token_id, None if own is None else self._logprob(own, token_id)), reason
 
     def _logprob(self, logits: NDArray[np.float32], token_id: int) -> TokenLogprob:
         logprob, best = log_probabilities(logits, token_id, self._sampling.logprobs or 0)
@@ -221,16 +236,24 @@ class Generation(Iterator[Step]):
         return self._tokenizer.token_bytes(token_id, skip_special=False).decode("utf-8", "replace")
 
     def _result(self, reason: FinishReason) -> Completion:
+        calls = tuple(call for piece in self._pieces for call in piece.tool_calls)
+        is_waiting = reason == "stop" and self._stream.stopped_by is None and any(call.is_valid for call in calls)
         return Completion(
-            text="".join(self._texts),
+            text="".join(piece.text for piece in self._pieces),
             token_ids=tuple(self.token_ids),
-            finish_reason=reason,
+            finish_reason="tool_calls" if is_waiting else reason,
             usage=Usage(len(self._prompt_ids), len(self.token_ids), self._n_cached),
             timings=self._timings,
             seed=self._sampling.seed,
             stopped_by=self._stream.stopped_by,
             logprobs=None if self._sampling.logprobs is None else tuple(self._logprobs),
+            reasoning="".join(piece.reasoning for piece in self._pieces) or None,
+            tool_calls=calls,
         )
+
+
+def _step(piece: Piece, token_id: int | None = None, logprob: TokenLogprob | None = None) -> Step:
+    return Step(piece.text, token_id, logprob, piece.reasoning, piece.tool_calls)
 
 
 def most_tokens(n_prompt: int, max_tokens: int | None, context: int) -> int:

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from .chat import ChatFormat, divide_options, end_of, events_of, read_choice
 from .checkpoint import Checkpoint, open_checkpoint
 from .config import GenerationConfig, SamplingConfig, file_sampling, read_config, resolve_sampling
-from .errors import (
-    ContextFullError,
-    TokenizerError,
-)
+from .errors import ContextFullError, TokenizerError
 from .generate import Generation, most_tokens
 from .hub.known import GENERATOR
 from .hub.locate import locate
 from .loaded_model import LoadedModel, Progress, Prompt
-from .prompt import GEMMA_3, render
 from .session import Runner, Session
+from .templates.template import PLAIN
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
     from ._native import Cancel
-    from .completion import Completion
-    from .config import SamplingOptions
+    from .completion import ChatEvent, Completion
+    from .config import ChatOptions, Sampling, SamplingOptions
+    from .templates import AnswerFormat, Messages
 
-Messages: TypeAlias = "Sequence[Mapping[str, Any]]"
-
-END_OF_TURN = "<end_of_turn>"
+_Piece = TypeVar("_Piece")
 
 _SCORE_CHUNK = 64
 """Tokens whose logits are held at once while a text is scored."""
@@ -64,6 +62,7 @@ class SyncGemmaModel(LoadedModel):
         """
         self._config = read_config(GenerationConfig, model, options)
         config = self._config
+        template_choice = read_choice(config.chat_template)
         with ExitStack() as opened:
             checkpoint = opened.enter_context(open_checkpoint(locate(config.model, default=GENERATOR).path))
             runner = opened.enter_context(
@@ -77,9 +76,10 @@ class SyncGemmaModel(LoadedModel):
                 )
             )
             self._idle = [Session(runner)]
-            self._in_file = _file_sampling(checkpoint)
+            self._in_file = _file_sampling(checkpoint, runner.spec.vocab_size)
             self._listed_stop_ids = _listed_stop_ids(checkpoint)
             super().__init__(checkpoint, runner)
+            self._chat_format = ChatFormat(runner.spec.family, template_choice, checkpoint, self._tokenizer)
             opened.pop_all()  # all is well: they stay open until close()
 
     def generate(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> str:
@@ -88,7 +88,7 @@ class SyncGemmaModel(LoadedModel):
 
     def generate_stream(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> Iterator[str]:
         """The same, piece by piece; joined they are the text. Leaving the iterator ends the work."""
-        return _pieces(self.generation(prompt, **options))
+        return _read_out(self.generation(prompt, **options), _texts)
 
     def complete(
         self,
@@ -115,22 +115,30 @@ class SyncGemmaModel(LoadedModel):
             return generation.finish()
 
     def chat(
-        self, messages: Messages, *, on_progress: Progress | None = None, **options: Unpack[SamplingOptions]
+        self, messages: Messages, *, on_progress: Progress | None = None, **options: Unpack[ChatOptions]
     ) -> Completion:
-        """Answer the last of a list of messages `{"role": ..., "content": ...}`.
+        """Answer the last of a list of messages `{"role": ..., "content": ...}`, as the family was trained to.
 
-        A system message opens the user's first turn, as Gemma was trained; neighbouring messages of one side are joined.
-        What earlier turns share with the last call is taken from the KV cache.
+        What the model thinks and which tools it calls are fields of the result; `Completion.message` is the answer as a
+        message, to which results of tools and what the user says next are appended. What earlier turns share with the
+        last call is taken from the KV cache.
+
+        Args:
+            options: Fields of ChatOptions: those of `generate`, and `tools`, `thinking`, `strict`, `parse_special`.
 
         Raises:
-            PromptError: A message is malformed.
+            PromptError: A message or a tool is malformed, or the model's template cannot hold the conversation.
         """
         with self.chat_generation(messages, on_progress=on_progress, **options) as generation:
             return generation.finish()
 
-    def chat_stream(self, messages: Messages, **options: Unpack[SamplingOptions]) -> Iterator[str]:
+    def chat_stream(self, messages: Messages, **options: Unpack[ChatOptions]) -> Iterator[str]:
         """The answer piece by piece; joined they are its text. Leaving the iterator ends the work."""
-        return _pieces(self.chat_generation(messages, **options))
+        return _read_out(self.chat_generation(messages, **options), _texts)
+
+    def chat_events(self, messages: Messages, **options: Unpack[ChatOptions]) -> Iterator[ChatEvent]:
+        """The answer piece by piece, with what the model thinks and calls; the last event has the whole completion."""
+        return _read_out(self.chat_generation(messages, **options), _events)
 
     @contextmanager
     def generation(
@@ -146,8 +154,39 @@ class SyncGemmaModel(LoadedModel):
 
         Within the `with` block the generation has a KV cache of its own. `cancel` ends it from another thread.
         """
-        sampling = resolve_sampling(cast("dict[str, object]", options), self._config, self._in_file)
-        ids = self._ids(prompt)
+        sampling = resolve_sampling(options, self._config, self._in_file)
+        with self._generation(self._ids(prompt), sampling, stop_ids, on_progress, cancel) as generation:
+            yield generation
+
+    @contextmanager
+    def chat_generation(
+        self,
+        messages: Messages,
+        *,
+        on_progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Iterator[Generation]:
+        """The same for a conversation: what `chat`, `chat_stream` and `chat_events` run."""
+        self.check_open()
+        request, others = divide_options(options)
+        sampling = resolve_sampling(others, self._config, self._in_file)
+        ids = self._chat_format.encode(messages, request)
+        answer, tools = self._chat_format.template.answer, request.tool_names
+        with self._generation(ids, sampling, None, on_progress, cancel, answer, tools) as generation:
+            yield generation
+
+    @contextmanager
+    def _generation(
+        self,
+        ids: Sequence[int],
+        sampling: Sampling,
+        stop_ids: Collection[int] | None,
+        on_progress: Progress | None,
+        cancel: Cancel | None,
+        answer: AnswerFormat = PLAIN,
+        tools: Collection[str] | None = None,
+    ) -> Iterator[Generation]:
         if not ids:
             raise TokenizerError("The prompt is empty and this model puts no BOS before it. Give it some text.")
         most_tokens(len(ids), sampling.max_tokens, self._runner.context)  # before a session forgets what it holds
@@ -159,6 +198,8 @@ class SyncGemmaModel(LoadedModel):
                 sampling,
                 stop_ids=self.stop_ids if stop_ids is None else stop_ids,
                 vocab_size=min(self._runner.spec.vocab_size, self._tokenizer.vocab_size),
+                answer=answer,
+                tools=tools,
                 cancel=cancel,
                 on_progress=on_progress,
             )
@@ -167,26 +208,10 @@ class SyncGemmaModel(LoadedModel):
             finally:
                 generation.close()
 
-    @contextmanager
-    def chat_generation(
-        self,
-        messages: Messages,
-        *,
-        on_progress: Progress | None = None,
-        cancel: Cancel | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> Iterator[Generation]:
-        """The same for a conversation: what `chat` and `chat_stream` run."""
-        self.check_open()
-        ids = self._tokenizer.encode_segments(render(messages, GEMMA_3))
-        with self.generation(ids, on_progress=on_progress, cancel=cancel, **options) as generation:
-            yield generation
-
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end a text: end of sequence, and the end of a turn where the vocabulary has one."""
-        tokenizer = self.tokenizer
-        ids = {tokenizer.eos_id, tokenizer.id_of(END_OF_TURN), *self._listed_stop_ids}
+        """Tokens that end a text: end of sequence, what the model's files list, and what ends a turn or calls for tools."""
+        ids = {self.tokenizer.eos_id, *self._chat_format.stop_ids, *self._listed_stop_ids}
         return frozenset(token_id for token_id in ids if token_id is not None)
 
     def logits(self, token_ids: Sequence[int], *, cancel: Cancel | None = None) -> NDArray[np.float32]:
@@ -248,23 +273,34 @@ class SyncGemmaModel(LoadedModel):
                 self._idle.pop(0).close()
 
 
-def _pieces(context: Any) -> Iterator[str]:
-    """Enter a generation at once, so that errors come with the call, and give its pieces of text."""
+def _read_out(
+    context: AbstractContextManager[Generation], read: Callable[[Generation], Iterator[_Piece]]
+) -> Iterator[_Piece]:
+    """Enter a generation at once, so that errors come with the call, and give what is read of it."""
     generation = context.__enter__()
 
-    def pieces() -> Iterator[str]:
+    def pieces() -> Iterator[_Piece]:
         try:
-            yield from (step.text for step in generation if step.text)
+            yield from read(generation)
         finally:
             context.__exit__(None, None, None)
 
     return pieces()
 
 
-def _file_sampling(checkpoint: Checkpoint) -> SamplingConfig:
-    if checkpoint.kind == "gguf":
-        return file_sampling(checkpoint.metadata, checkpoint.path)
-    return file_sampling(_generation_config(checkpoint), checkpoint.path)
+def _texts(generation: Generation) -> Iterator[str]:
+    return (step.text for step in generation if step.text)
+
+
+def _events(generation: Generation) -> Iterator[ChatEvent]:
+    for step in generation:
+        yield from events_of(step)
+    yield end_of(generation)
+
+
+def _file_sampling(checkpoint: Checkpoint, vocab_size: int) -> SamplingConfig:
+    metadata = checkpoint.metadata if checkpoint.kind == "gguf" else _generation_config(checkpoint)
+    return file_sampling(metadata, checkpoint.path, vocab_size=vocab_size)
 
 
 def _generation_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
@@ -273,11 +309,13 @@ def _generation_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 
 def _listed_stop_ids(checkpoint: Checkpoint) -> list[int]:
-    """What generation_config.json lists as ends of a text."""
+    """What a GGUF file or generation_config.json lists as ends of a text, besides the tokenizer's end of sequence."""
     if checkpoint.kind == "gguf":
-        return []
-    ids = _generation_config(checkpoint).get("eos_token_id", [])
-    return [token_id for token_id in (ids if isinstance(ids, list) else [ids]) if isinstance(token_id, int)]
+        listed = [checkpoint.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eot", "eom")]
+    else:
+        ids = _generation_config(checkpoint).get("eos_token_id", [])
+        listed = ids if isinstance(ids, list) else [ids]
+    return [token_id for token_id in listed if isinstance(token_id, int)]
 
 
 def _log_probabilities(logits: NDArray[np.float32], token_ids: Sequence[int]) -> NDArray[np.float32]:

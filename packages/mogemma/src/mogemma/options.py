@@ -168,6 +168,11 @@ def text(name: str, value: object) -> str:
     return value
 
 
+def path_or_text(name: str, value: object) -> str | Path:
+    """A text that is not empty, or a path."""
+    return Path(value) if isinstance(value, os.PathLike) else text(name, value)
+
+
 def texts(name: str, value: object) -> tuple[str, ...]:
     """One text or several, none of them empty."""
     several = [value] if isinstance(value, str) else value

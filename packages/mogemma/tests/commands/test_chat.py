@@ -9,6 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from commandline import GREEDY, SCHEMA, document, endless_model, run, start
 
 from mogemma import SyncGemmaModel
 from mogemma.commands.chat import Conversation, converse
+from mogemma.sampling import Sampler
+from mogemma.templates import AnswerFormat
+from mogemma.templates.start_of_turn import GEMMA_3
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +120,77 @@ def test_a_message_that_goes_wrong_does_not_end_the_conversation(
     assert "the context holds 256" in error
     assert "lone surrogate" in error
     assert "Ctrl-D or /exit ends" in error
+
+
+class Script:
+    """Makes the tiny model answer with this text, thoughts and calls read by what it has for markers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, model: SyncGemmaModel, text: str) -> None:
+        template = replace(
+            GEMMA_3, answer=AnswerFormat(thought=("<unused0>", "<unused1>"), call=("<mask>", "[multimodal]"))
+        )
+        monkeypatch.setitem(model._chat_format.__dict__, "template", template)
+        ids = model.tokenizer.encode(text + "<end_of_turn>", add_bos=False, parse_special=True)
+        coming = iter(ids)
+        monkeypatch.setattr(Sampler, "choose", lambda *_: next(coming))
+
+
+THINKS = "<unused0>thought\nHm.\x1b[2J\n<unused1>Noon."
+
+
+def test_at_a_terminal_thoughts_are_shown_dimmed(
+    model: SyncGemmaModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And stay apart from the answer, which alone is kept; control characters in them do nothing to the terminal."""
+    Typist(monkeypatch, "Hello")
+    Script(monkeypatch, model, THINKS)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    conversation = talk(model, max_tokens=100)
+    assert conversation.messages[-1] == {"role": "assistant", "content": "Noon."}
+    shown = capsys.readouterr().out
+    assert re.sub(r"\x1b\[[02]m", "", shown) == "Hm.\\x1b[2J\n\nNoon.\n\n"
+    assert "\x1b[2m" in shown.partition("Noon.")[0]
+    assert "\x1b" not in shown.partition("Noon.")[2]
+
+
+def test_without_a_terminal_thoughts_are_not_written(
+    model: SyncGemmaModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Typist(monkeypatch, "Hello")
+    Script(monkeypatch, model, THINKS)
+    talk(model, max_tokens=100)
+    output, error = capsys.readouterr()
+    assert output == "Noon.\n\n"
+    assert "Hm." not in error
+
+
+def test_calls_of_tools_are_told(
+    model: SyncGemmaModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Typist(monkeypatch, "Hello")
+    Script(monkeypatch, model, "<mask>call:f{a:1}[multimodal]<mask>f[multimodal]")
+    talk(model, max_tokens=100)
+    error = capsys.readouterr().err
+    assert "(calls a tool: call:f{a:1})" in error
+    assert "(calls a tool wrongly: f It does not begin with" in error
+
+
+def test_thinking_is_refused_where_the_family_cannot() -> None:
+    result = run("chat", *GREEDY, "--thinking", "Hello")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Gemma 3 has no tokens for thoughts" in result.stderr
+    assert run("chat", *GREEDY, "--no-thinking", "--max-tokens", "1", "Hello").exit_code == 0
+
+
+def test_another_template_can_be_chosen(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text("{{ bos_token }}{{ messages[0].content }}", encoding="utf-8")
+    found = document(run("chat", *GREEDY, "--max-tokens", "1", "--json", "--chat-template", str(file), "Hello there"))
+    with SyncGemmaModel(GEMMA) as model:
+        assert found["usage"]["prompt_tokens"] == model.count_tokens("Hello there")
+    result = run("chat", *GREEDY, "--chat-template", "file", "Hello")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "has no chat template" in result.stderr
 
 
 class Terminal:

@@ -31,6 +31,17 @@ def test_tokenizer_model_is_preferred(folder: Path) -> None:
     assert len(read_folder_vocabulary(folder).pieces) == 512
 
 
+def test_tokenizer_json_is_read_where_a_derived_model_has_named_unused_pieces(folder: Path, tiny_folder: Path) -> None:
+    """FunctionGemma's markers stand in the places of unused pieces, which tokenizer.model still calls so."""
+    text = (tiny_folder / "tokenizer.json").read_text(encoding="utf-8").replace("<unused0>", "<start_function_call>")
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+    for name, expected in (("<unused0>", b"<unused0>"), ("<start_function_call>", b"<start_function_call>")):
+        configure(folder, added_tokens_decoder={"6": {"content": name}, "8": {"content": "<x>"}, "x": 7, "9" * 30: {}})
+        assert read_folder_vocabulary(folder).pieces[6] == expected
+    configure(folder, added_tokens_decoder=["<start_function_call>"])
+    assert read_folder_vocabulary(folder).pieces[6] == b"<unused0>"
+
+
 def test_without_a_config_the_names_of_gemma_count(folder: Path) -> None:
     vocabulary = read_folder_vocabulary(folder)
     assert (vocabulary.pad_id, vocabulary.eos_id, vocabulary.bos_id, vocabulary.unk_id) == (0, 1, 2, 3)

@@ -178,6 +178,20 @@ class TestEncode:
 
 
 class TestEncodeSegments:
+    def test_a_text_is_divided_at_its_control_tokens(self, any_tiny: Tokenizer) -> None:
+        """And at nothing else: user-defined pieces belong to the text."""
+        text = "<bos> a\n\n<table><start_of_turn><end_of_turn>b <x>"
+        parts = any_tiny.split_control(text)
+        marks = ["<bos>", "<start_of_turn>", "<end_of_turn>"]
+        assert [part for part, is_control in parts if is_control] == marks
+        assert "".join(part for part, _ in parts) == text
+        assert any_tiny.encode_segments(parts) == any_tiny.encode(text, parse_special=True)
+        assert any_tiny.split_control("") == []
+        assert any_tiny.control_openings() >= {mark[0] for mark in marks}
+
+    def test_special_pieces_have_the_names_that_templates_use(self, any_tiny: Tokenizer) -> None:
+        assert any_tiny.special_pieces() == {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
+
     def test_markers_become_control_tokens_and_text_stays_text(self, tiny: Tokenizer) -> None:
         segments = [("<start_of_turn>", True), ("user\n<end_of_turn>", False), ("<end_of_turn>", True), ("\n", False)]
         ids = tiny.encode_segments(segments)

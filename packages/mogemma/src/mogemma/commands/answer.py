@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .interrupt import interruptible
 from .progress import Progress
-from .streams import is_terminal, notice, write, write_json
+from .streams import is_terminal, notice, think_aloud, write, write_json
 
 if TYPE_CHECKING:
     from ..completion import Completion
@@ -22,25 +22,35 @@ Start = Callable[..., AbstractContextManager["Generation"]]
 
 
 def stream(start: Start, written: list[str] | None = None) -> Completion:
-    """Write the text piece by piece, a newline behind it, and tell on standard error how it went.
+    """Write the text piece by piece, a newline behind it, and tell on standard error how it went and which tools it calls.
 
     Args:
         written: Gets every piece, so that it is known what stands there when Ctrl-C ends this.
     """
     pieces = [] if written is None else written
+    is_thinking = False
     with interruptible() as cancel, Progress("Reading the prompt") as progress:
         try:
             with start(cancel=cancel, on_progress=progress) as generation:
                 for step in generation:
                     progress.close()
+                    think_aloud(step.reasoning)
+                    is_thinking = is_thinking or bool(step.reasoning)
+                    if step.text and is_thinking:
+                        think_aloud("\n\n")
+                        is_thinking = False
                     pieces.append(step.text)
                     write(step.text)
                 completion = generation.finish()
         except BaseException:
             if any(pieces) and is_terminal(sys.stdout):
                 write("\n")  # what comes next begins a line
+            elif is_thinking:
+                think_aloud("\n")
             raise
     write("\n")
+    for call in completion.tool_calls:
+        notice(f"(calls a tool: {call.text})" if call.is_valid else f"(calls a tool wrongly: {call.text} {call.error})")
     notice(summary(completion))
     return completion
 

@@ -16,7 +16,7 @@ from ..errors import CancelledError, MogemmaError
 from .advice import advise
 from .answer import as_document, stream
 from .models import chosen_model
-from .options import divide, generation_options, json_option, model_option, option
+from .options import chat_template_option, divide, generation_options, json_option, model_option, option
 from .streams import given_text, is_terminal, notice, write
 
 HELP = """/clear  forget the conversation and start anew
@@ -60,6 +60,13 @@ class Conversation:
 @click.argument("message", required=False)
 @model_option
 @option("--system", metavar="TEXT", help="What the model should know or be, before everything else.")
+@option(
+    "--thinking/--no-thinking",
+    is_flag=True,
+    default=None,
+    help="Whether the model thinks before it answers, where it can. At a terminal its thoughts are shown, dimmed.",
+)
+@chat_template_option
 @generation_options
 @json_option
 def chat(message: str | None, model: str | None, system: str | None, as_json: bool, **options: Any) -> None:

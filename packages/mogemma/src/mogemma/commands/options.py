@@ -10,7 +10,7 @@ import click
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Decorator = Callable[[_Command], _Command]
 
-LOADING = ("context", "threads", "arithmetic", "quantize", "cache")
+LOADING = ("context", "threads", "arithmetic", "quantize", "cache", "chat_template")
 """Options of `generate` and `chat` that a model is loaded with; what is not one of them is about sampling."""
 
 
@@ -91,6 +91,12 @@ _LOADING = (
     _ARITHMETIC,
     _QUANTIZE,
     option("--cache", type=click.Choice(["f16", "bf16", "f32"]), help="Numbers of the KV cache. [default: bf16]"),
+)
+
+chat_template_option = option(
+    "--chat-template",
+    metavar="TEMPLATE",
+    help="builtin, file, or the path of a Jinja2 template. [default: builtin, unless the model's file shows another]",
 )
 
 

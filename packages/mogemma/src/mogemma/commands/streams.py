@@ -68,6 +68,14 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
+def think_aloud(text: str) -> None:
+    """Show a piece of what a model thinks, dimmed, to the person at the terminal; it is no part of the result."""
+    terminal = next((stream for stream in (sys.stdout, sys.stderr) if is_terminal(stream)), None)
+    if text and terminal is not None:
+        click.echo(click.style(text.translate(_SHOWN_CODES), dim=True), file=terminal, nl=False)
+        terminal.flush()
+
+
 def write_json(document: Any) -> None:
     """Put one JSON document on a line of its own, in characters that the output can take."""
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "")

@@ -11,7 +11,7 @@ from ..checkpoint.files import is_file
 from ..errors import ModelFormatError, TokenizerError
 from .sentencepiece import read_tokenizer_model
 from .tokenizer_json import Frame, read_tokenizer_json
-from .vocabulary import PieceType, Vocabulary
+from .vocabulary import PieceTable, PieceType, Vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,11 +31,10 @@ def read_folder_vocabulary(folder: Path, *, add_eos: bool | None = None) -> Voca
     config_path = folder / "tokenizer_config.json"
     config = read_json_object(config_path) if is_file(config_path) else {}
     frame = Frame(add_bos=True, add_eos=False)
-    if is_file(folder / "tokenizer.model"):
-        table = read_tokenizer_model(folder / "tokenizer.model")
-    elif is_file(folder / "tokenizer.json"):
+    table = read_tokenizer_model(folder / "tokenizer.model") if is_file(folder / "tokenizer.model") else None
+    if is_file(folder / "tokenizer.json") and (table is None or _has_other_names(config, table)):
         table, frame = read_tokenizer_json(folder / "tokenizer.json")
-    else:
+    if table is None:
         raise TokenizerError(
             f"{folder} has neither tokenizer.model nor tokenizer.json, so the model takes and gives token ids only. "
             "For text, copy one of them there from the model's repository."
@@ -50,6 +49,19 @@ def read_folder_vocabulary(folder: Path, *, add_eos: bool | None = None) -> Voca
         add_bos=_flag(config, "add_bos_token", frame.add_bos),
         add_eos=_flag(config, "add_eos_token", frame.add_eos) if add_eos is None else add_eos,
     )
+
+
+def _has_other_names(config: dict[str, Any], table: PieceTable) -> bool:
+    """Whether a derived model has given names to pieces that tokenizer.model calls unused, as FunctionGemma's markers."""
+    added = config.get("added_tokens_decoder")
+    for token, entry in added.items() if isinstance(added, dict) else ():
+        name = entry.get("content") if isinstance(entry, dict) else None
+        token_id = int(token) if token.isdecimal() and len(token) < 10 else len(table.pieces)
+        if isinstance(name, str) and token_id < len(table.pieces):
+            piece = table.pieces[token_id]
+            if piece != name.encode("utf-8", "replace") and piece.startswith(b"<unused"):
+                return True
+    return False
 
 
 def _id(marks: dict[bytes, int], config: dict[str, Any], name: str) -> int | None:

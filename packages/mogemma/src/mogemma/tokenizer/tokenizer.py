@@ -112,6 +112,20 @@ class Tokenizer:
                 ids += _encode("".join(texts), self._user_defined, encoder)
         return self._framed(ids, add_bos, add_eos)
 
+    def split_control(self, text: str) -> list[tuple[str, bool]]:
+        """A text divided at the control tokens in it: pairs as `encode_segments` takes them."""
+        parts = enumerate(self._control.pattern.split(text))
+        return [(part, index % 2 == 1) for index, part in parts if part]
+
+    def control_openings(self) -> frozenset[str]:
+        """The signs that control tokens begin with."""
+        return frozenset(piece[0] for piece in self._control.ids if piece)
+
+    def special_pieces(self) -> dict[str, str]:
+        """BOS, EOS and padding as they are written, by the names that templates have for them."""
+        ids = {"bos_token": self.bos_id, "eos_token": self.eos_id, "pad_token": self.pad_id}
+        return {name: self.piece_of(token) for name, token in ids.items() if token is not None}
+
     def count(self, text: str, add_bos: bool = True, parse_special: bool = False) -> int:
         """How many tokens `encode` gives for the text, BOS included."""
         return len(self.encode(text, add_bos, parse_special))
@@ -211,6 +225,10 @@ class Tokenizer:
     @cached_property
     def _all_marks(self) -> _Marks:
         return _Marks(self._vocabulary, PieceType.USER_DEFINED, PieceType.CONTROL, PieceType.UNKNOWN)
+
+    @cached_property
+    def _control(self) -> _Marks:
+        return _Marks(self._vocabulary, PieceType.CONTROL, PieceType.UNKNOWN)
 
     @cached_property
     def _byte_pieces(self) -> dict[str, int]:

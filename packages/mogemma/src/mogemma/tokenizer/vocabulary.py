@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 _MAX_PIECE_BYTES = 1024  # Gemma 3's longest has 93
 _BYTE_PIECE = re.compile(rb"<0x([0-9A-Fa-f]{2})>")
-_TEXT_AS_CONTROL = re.compile(rb"<mask>|<unused\d+>|<start_of_turn>|<end_of_turn>")
+_TEXT_AS_CONTROL = re.compile(
+    rb"<mask>|<unused\d+>|<start_of_turn>|<end_of_turn>|<escape>"
+    rb"|<(?:start|end)_function_(?:declaration|call|response)>"  # FunctionGemma
+    rb"|<\|(?:turn|tool|tool_call|tool_response|channel)>|<(?:turn|tool|tool_call|tool_response|channel)\|>"  # Gemma 4
+    rb'|<\|think\|>|<\|"\|>'
+)
 
 
 class PieceType(IntEnum):
@@ -77,6 +82,7 @@ class Vocabulary:
                 raise ModelFormatError(f"The vocabulary's {name} id is {token}, but its ids end at {n_pieces - 1}.")
         if (self.add_bos and self.bos_id is None) or (self.add_eos and self.eos_id is None):
             raise ModelFormatError("The vocabulary asks for BOS or EOS around a text, but does not say which id it is.")
+        object.__setattr__(self, "types", _without_user_defined_turns(self.pieces, self.types))
 
     def of_type(self, *types: PieceType) -> dict[bytes, int]:
         """Piece to id of the given types; of two equal pieces the first counts."""
@@ -110,3 +116,14 @@ def is_turn_or_reserved(piece: bytes) -> bool:
     as in the published GGUF files.
     """
     return _TEXT_AS_CONTROL.fullmatch(piece) is not None
+
+
+def _without_user_defined_turns(pieces: Pieces, types: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The types of pieces, with turn markers as control tokens: GGUF files of Gemma 4 call some of them user-defined."""
+    user_defined = pieces.ids_by_text(np.flatnonzero(types == PieceType.USER_DEFINED))
+    turns = [token for piece, token in user_defined.items() if piece[:1] == b"<" and is_turn_or_reserved(piece)]
+    if not turns:
+        return types
+    corrected = types.copy()
+    corrected[turns] = PieceType.CONTROL
+    return corrected

@@ -1,0 +1,121 @@
+"""Tools: descriptions as OpenAI takes them, and Python functions."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Optional
+
+import pytest
+
+from mogemma.errors import PromptError
+from mogemma.templates import read_tools
+
+
+def convert(
+    amount: float,
+    to: Literal["eur", "nok"] = "eur",
+    rates: list[int] | None = None,
+    *,
+    note: Optional[str] = None,  # noqa: UP045  both spellings are read
+) -> str:
+    """Convert an amount
+    of money.
+
+    More is said here.
+
+    Args:
+        amount: How much.
+        to (str): Into what.
+    """
+    return f"{amount} {to} {rates} {note}"
+
+
+def test_a_function_is_described_by_its_signature_and_docstring() -> None:
+    (tool,) = read_tools([convert])
+    assert tool.as_dict() == {
+        "type": "function",
+        "function": {
+            "name": "convert",
+            "description": "Convert an amount of money.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "amount": {"type": "number", "description": "How much."},
+                    "to": {"type": "string", "enum": ["eur", "nok"], "description": "Into what."},
+                    "rates": {"type": "array", "items": {"type": "integer"}, "nullable": True},
+                    "note": {"type": "string", "nullable": True},
+                },
+                "required": ["amount"],
+            },
+        },
+    }
+
+
+def test_descriptions_may_lack_everything_but_the_name() -> None:
+    (whole,) = read_tools([{"type": "function", "function": {"name": "ping"}}])
+    (short,) = read_tools([{"name": "ping"}])
+    assert whole == short
+    assert (whole.description, whole.parameters) == ("", {"type": "object"})
+    assert read_tools(None) == read_tools([]) == ()
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+def circle() -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object"}
+    schema["self"] = schema
+    return schema
+
+
+def no_annotation(a: int) -> None:
+    """Nothing."""
+
+
+del no_annotation.__annotations__["a"]
+
+
+def odd_annotation(a: bytes) -> None:
+    """Nothing."""
+
+
+def positional(a: int, /) -> None:
+    """Nothing."""
+
+
+def unknown(a: int) -> None:
+    """Nothing."""
+
+
+unknown.__annotations__["a"] = "Missing"
+
+
+@pytest.mark.parametrize(
+    ("tools", "sentence"),
+    [
+        ("convert", "a list of functions"),
+        ({"name": "f"}, "a list of functions"),
+        ([7], "A tool is a Python function"),
+        ([{}], "A tool is a Python function"),
+        ([{"name": "a b"}], "A tool is a Python function"),
+        ([{"name": "<|turn>"}], "A tool is a Python function"),
+        ([{"function": {"name": "f"}}, {"name": "f"}], "Two tools have the name 'f'"),
+        ([{"name": "f", "description": 7}], "needs a text"),
+        ([{"name": "f", "parameters": [1]}], "JSON schema"),
+        ([{"name": "f", "parameters": {"properties": [1]}}], "properties"),
+        ([{"name": "f", "parameters": {"a": object()}}], "JSON cannot hold"),
+        ([{"name": "f", "parameters": nested(40)}], "levels deep"),
+        ([{"name": "f", "parameters": circle()}], "levels deep"),
+        ([no_annotation], r"no_annotation\(a\) has no annotation"),
+        ([odd_annotation], r"odd_annotation\(a\) has the annotation"),
+        ([positional], "cannot be given by name"),
+        ([unknown], "cannot be read"),
+        ([lambda: 0], "A tool is a Python function"),
+    ],
+)
+def test_what_is_no_tool_is_refused_by_a_sentence(tools: Any, sentence: str) -> None:
+    with pytest.raises(PromptError, match=sentence):
+        read_tools(tools)
