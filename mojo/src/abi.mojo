@@ -6,7 +6,7 @@ The only exports of the library; mogemma.h has their contract.
 from std.memory import unsafe_stack_allocation
 from std.sys import size_of
 
-from formats.matrix import PACKED, STORED, Matrix
+from formats.matrix import STORED, Matrix
 from model.batch import (
     are_finite,
     check_batch,
@@ -29,7 +29,12 @@ from model.engine import NOT_A_NUMBER, EnginePtr, lay_out, place_caches
 from model.forward import Call, run_forward
 from model.kv_cache import cache_bytes
 from model.pool import embedding_dim
-from model.single import run_matmul, run_packing
+from model.single import (
+    changed,
+    run_matmul,
+    run_packing,
+    run_quantizing,
+)
 from model.spec import (
     Batch,
     BatchPtr,
@@ -57,7 +62,7 @@ from ops.top_k import top_k
 from runtime.threads import team_start, team_stop
 from runtime.views import F32, BytePtr, F32Ptr, I32Ptr
 
-comptime ABI_VERSION = Int32(4)
+comptime ABI_VERSION = Int32(5)
 
 
 @export("mogemma_abi_version")
@@ -275,9 +280,7 @@ def mogemma_pack(
     run_packing(
         engine.unsafe_value(),
         stored,
-        stored.format,
-        layout,
-        memory.unsafe_value(),
+        changed(stored, stored.format, layout, memory.unsafe_value()),
         Int(first_row),
         Int(first_row + n_rows),
     )
@@ -286,14 +289,18 @@ def mogemma_pack(
 
 @export("mogemma_quantized_bytes")
 def mogemma_quantized_bytes(
-    matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]], format: Int32
+    matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]],
+    format: Int32,
+    layout: Int32,
 ) abi("C") -> Int64:
     if not matrix:
         return -Int64(BAD_ARGUMENT)
     var status = check_stored(matrix.unsafe_value()[])
     if status != OK:
         return -Int64(status)
-    return Int64(quantized_weight_bytes(matrix.unsafe_value()[], format))
+    return Int64(
+        quantized_weight_bytes(matrix.unsafe_value()[], format, layout)
+    )
 
 
 @export("mogemma_quantize")
@@ -301,6 +308,7 @@ def mogemma_quantize(
     engine: Optional[EnginePtr],
     matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]],
     format: Int32,
+    layout: Int32,
     first_row: Int64,
     n_rows: Int64,
     memory: Optional[BytePtr],
@@ -309,22 +317,20 @@ def mogemma_quantize(
         return BAD_ARGUMENT
     var stored = matrix.unsafe_value()[]
     var status = check_stored(stored)
-    if status == OK and quantized_weight_bytes(stored, format) == 0:
+    if status == OK and quantized_weight_bytes(stored, format, layout) == 0:
         status = BAD_FORMAT
     if status == OK:
         status = check_stretch(stored, first_row, n_rows)
     if status != OK:
         return status
-    run_packing(
+    var are_finite = run_quantizing(
         engine.unsafe_value(),
         stored,
-        format,
-        PACKED,
-        memory.unsafe_value(),
+        changed(stored, format, layout, memory.unsafe_value()),
         Int(first_row),
         Int(first_row + n_rows),
     )
-    return OK
+    return OK if are_finite else NOT_FINITE
 
 
 @export("mogemma_dequantize")

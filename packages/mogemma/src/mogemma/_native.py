@@ -223,6 +223,21 @@ class BestLogits:
 
 
 @dataclass(frozen=True, slots=True)
+class FloatsAs:
+    """The formats that float weights are brought to, by the header's numbers: the first that a matrix's rows are blocks of.
+
+    Attributes:
+        layers: Of the matrices in layers.
+        head: Of the one that gives logits.
+        dense: Of those between the pooled hidden state and the embedding.
+    """
+
+    layers: tuple[int, ...]
+    head: tuple[int, ...]
+    dense: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Packing:
     """What one of an engine's matrices becomes: its format, layout and size then."""
 
@@ -364,6 +379,9 @@ class Engine:
         found += [(addressof(self._model.dense, index), dense) for index, dense in enumerate(model.get("dense") or [])]
         found.append((addressof(self._model, "head"), model["head"]))
         self._matrices: list[Any] = [native for native, _ in found]
+        n_layers = len(model.get("layers") or [])
+        self._names = [f"{name} of layer {index}" for index in range(n_layers) for name in names]
+        self._names += [f"dense head {index}" for index in range(self._model.n_dense)] + ["the output head"]
         data = [None if given is None else given.get("data") for _, given in found]
         self._matrix_bytes = [0 if one is None else memoryview(one).nbytes for one in data]
 
@@ -381,7 +399,7 @@ class Engine:
         names = ("n_threads", "max_tokens", "max_outputs", "n_context", "cache_format", "arithmetic")
         return ", ".join(f"{name}={getattr(self._options, name)}" for name in names)
 
-    def packed_bytes(self, *, floats_as: str | None = None, with_head: bool = True) -> int:
+    def packed_bytes(self, *, floats_as: FloatsAs | None = None, with_head: bool = True) -> int:
         """Bytes that `pack` would take."""
         return sum(packing.n_bytes for packing in self._packings(floats_as, with_head=with_head))
 
@@ -389,7 +407,7 @@ class Engine:
         self,
         on_slice: Callable[[], None],
         *,
-        floats_as: str | None = None,
+        floats_as: FloatsAs | None = None,
         with_head: bool = True,
     ) -> None:
         """Pack the model's matrices, all but the token embeddings: they are then read in the order of use.
@@ -398,9 +416,11 @@ class Engine:
 
         Args:
             on_slice: Called after every few megabytes, whose stored bytes are no longer read.
-            floats_as: The header's name of a format that float weights are brought to, where their rows allow it. Those of
-                dense heads become bfloat16: there int8 would add as much error to a vector as all layers do together.
+            floats_as: Formats that float weights are brought to, where their rows allow it.
             with_head: Pack the head too, which only logits need.
+
+        Raises:
+            ModelFormatError: A float weight is not finite, or too large for its format.
         """
         packings = self._packings(floats_as, with_head=with_head)
         if not packings:
@@ -453,17 +473,12 @@ class Engine:
         """Bytes of the matrix that gives the logits, as it is read now."""
         return self._matrix_bytes[-1]
 
-    def _packings(self, floats_as: str | None, *, with_head: bool) -> list[_Packing]:
+    def _packings(self, floats_as: FloatsAs | None, *, with_head: bool) -> list[_Packing]:
         """What `_matrices` become where they can be packed; the head is the last of them."""
         lib = self.kernel.lib
         found = []
         for index, matrix in enumerate(self._matrices if with_head else self._matrices[:-1]):
-            kind, layout, n_bytes = matrix.format, lib.MOGEMMA_PACKED, 0
-            if floats_as is not None:
-                is_dense = 0 < len(self._matrices) - 1 - index <= self._model.n_dense
-                wanted = lib.MOGEMMA_BF16 if is_dense else getattr(lib, floats_as)
-                n_bytes = 0 if wanted == kind else lib.mogemma_quantized_bytes(matrix, wanted)
-                kind = wanted if n_bytes > 0 else kind
+            kind, layout, n_bytes = self._quantising(index, floats_as)
             if n_bytes <= 0:
                 is_head = index == len(self._matrices) - 1
                 layout = lib.MOGEMMA_PLANES if is_head and self._certifies() else layout
@@ -471,6 +486,19 @@ class Engine:
             if n_bytes > 0:
                 found.append(_Packing(index, kind, layout, n_bytes))
         return found
+
+    def _quantising(self, index: int, floats_as: FloatsAs | None) -> tuple[int, int, int]:
+        """Format, layout and bytes of a matrix that is brought to another format; 0 bytes where it keeps its own."""
+        lib, matrix, from_end = self.kernel.lib, self._matrices[index], len(self._matrices) - 1 - index
+        if floats_as is not None:
+            is_dense = 0 < from_end <= self._model.n_dense
+            for kind in floats_as.dense if is_dense else floats_as.layers if from_end else floats_as.head:
+                if kind == matrix.format:
+                    break
+                n_bytes = lib.mogemma_quantized_bytes(matrix, kind, lib.MOGEMMA_PACKED)
+                if n_bytes > 0:
+                    return kind, lib.MOGEMMA_PACKED, n_bytes
+        return matrix.format, lib.MOGEMMA_PACKED, 0
 
     def _certifies(self) -> bool:
         """Whether it pays to keep the head in planes."""
@@ -490,7 +518,11 @@ class Engine:
                 if packing.format == matrix.format:
                     status = lib.mogemma_pack(self._engine, matrix, packing.layout, first, n, memory)
                 else:
-                    status = lib.mogemma_quantize(self._engine, matrix, packing.format, first, n, memory)
+                    status = lib.mogemma_quantize(
+                        self._engine, matrix, packing.format, packing.layout, first, n, memory
+                    )
+                    if self.kernel.status_name(status) == "NOT_FINITE":
+                        raise _not_finite(self._names[packing.index])
                 if status:
                     self._raise(status)
                 on_slice()
@@ -498,6 +530,37 @@ class Engine:
             matrix.data, matrix.format, matrix.layout = memory, packing.format, packing.layout
             self._matrix_bytes[packing.index] = packing.n_bytes
             self.in_memory_bytes += packing.n_bytes
+
+    def encoded(self, name: str, matrix: Mapping[str, Any], kind: int) -> NDArray[np.uint8]:
+        """Rows of float weights in the blocks of another format, as a file stores them.
+
+        Args:
+            name: What an error calls them.
+            matrix: `mogemma_matrix` as a mapping.
+            kind: The header's number of a format that its rows are blocks of.
+
+        Raises:
+            ModelFormatError: A weight is not finite, or too large for the format.
+        """
+        lib, structs = self.kernel.lib, _Structs(self.kernel.ffi)
+        stored = structs.new("matrix", matrix)
+        try:
+            n_bytes = lib.mogemma_quantized_bytes(stored, kind, lib.MOGEMMA_STORED)
+            if n_bytes <= 0:
+                raise KernelError(f"{name} cannot be brought to format {kind}. Please report this as a bug in mogemma.")
+            blocks = np.empty(n_bytes, np.uint8)
+            memory = self.kernel.ffi.from_buffer(blocks, require_writable=True)
+            with self._use():
+                status = lib.mogemma_quantize(
+                    self._engine, stored, kind, lib.MOGEMMA_STORED, 0, matrix["n_rows"], memory
+                )
+        finally:
+            structs.release()
+        if self.kernel.status_name(status) == "NOT_FINITE":
+            raise _not_finite(name)
+        if status:
+            self._raise(status)
+        return blocks
 
     @property
     def n_bytes(self) -> int:
@@ -646,6 +709,13 @@ class Engine:
         self._is_closing.set()  # who packs weights stops after a slice
         with self._lock if os.getpid() == self._owner else nullcontext():  # a second caller waits until it is done
             self._shut()
+
+
+def _not_finite(name: str) -> ModelFormatError:
+    return ModelFormatError(
+        f"A weight of {name} is no finite number, or too large for the format that it is brought to: the weights are "
+        "damaged. Get the file again."
+    )
 
 
 def _shut_engine(

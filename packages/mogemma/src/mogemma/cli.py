@@ -20,6 +20,7 @@ from .commands.doctor import doctor
 from .commands.embed import embed
 from .commands.generate import generate
 from .commands.info import info
+from .commands.quantize import quantize
 from .commands.tokenize import tokenize
 from .errors import CancelledError, ConfigError, MogemmaError
 
@@ -96,5 +97,5 @@ def main() -> None:
     """
 
 
-for _command in (generate, chat, embed, tokenize, info, doctor):
+for _command in (generate, chat, embed, tokenize, info, quantize, doctor):
     main.add_command(_command)
