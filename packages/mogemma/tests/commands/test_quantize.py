@@ -10,8 +10,11 @@ import pytest
 from checkpoints import EMBEDDING_GEMMA, GEMMA, QUANT_ZOO
 from commandline import document, run
 
-from mogemma import EmbeddingModel, SyncGemmaModel, export
+from mogemma import EmbeddingModel, SyncGemmaModel
+from mogemma.commands.quantize import TYPES
 from mogemma.export import write
+from mogemma.export.metadata import FILE_TYPES
+from mogemma.weight_types import WEIGHT_TYPES
 
 IDS = [2, 7, 11, 3]
 
@@ -141,7 +144,4 @@ def test_threads_are_checked(threads: str, target: Path) -> None:
 
 
 def test_every_type_of_the_option_is_one_that_can_be_written() -> None:
-    from mogemma.commands.quantize import TYPES  # noqa: PLC0415  the module is named as this file's subject
-    from mogemma.weight_types import WEIGHT_TYPES  # noqa: PLC0415  beside what it is compared with
-
-    assert set(TYPES) == set(WEIGHT_TYPES) == set(export.metadata.FILE_TYPES)
+    assert set(TYPES) == set(WEIGHT_TYPES) == set(FILE_TYPES)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 llama_cpp: Any = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
 IDS = [2, 7, 11, 3, 5, 130, 17, 499, 250, 88]
-TEXTS = ["The sea  is   deep.\n\n\n\tAnd\t\tblue", "▁ é 漢 \U0001f600", "fish"]
+TEXTS = ["The sea  is   deep.\n\n\n\tAnd\t\tblue", "é 漢 \U0001f600", "fish"]
 every_type = pytest.mark.parametrize("kind", WEIGHT_TYPES)
 
 
@@ -52,8 +52,22 @@ def test_logits_are_those_of_llama_cpp(gemma_path: Path, write: Any, kind: str) 
     llama.close()
     with SyncGemmaModel(path, arithmetic="float32", cache="f16") as model:
         ours = model.logits(IDS)
-    assert difference(ours, theirs) < (0.002 if kind == "f32" else 0.03)
-    assert np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1)) >= 0.9
+    tolerance = {"f32": 0.002, "f16": 0.002, "bf16": 0.01}.get(kind, 0.03)  # it rounds what meets bfloat16 to that too
+    assert difference(ours, theirs) < tolerance
+    short_of_the_best = theirs.max(axis=1) - np.take_along_axis(theirs, ours.argmax(axis=1)[:, None], axis=1)[:, 0]
+    assert short_of_the_best.max() < 4 * tolerance * np.sqrt(np.square(theirs).mean())
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16"])
+def test_greedy_tokens_are_those_of_llama_cpp(gemma_path: Path, write: Any, kind: str) -> None:
+    """Where it rounds least: this model's weights are random, and some of its choices are close."""
+    path = write(gemma_path, kind)
+    llama = llama_cpp.Llama(str(path), n_ctx=64, n_threads=2, verbose=False)
+    theirs = [token for token, _ in zip(llama.generate(IDS, temp=0.0), range(32), strict=False)]
+    llama.close()
+    with SyncGemmaModel(path, arithmetic="float32", cache="f16") as model:
+        ours = model.complete(IDS, max_tokens=32, temperature=0.0, stop_ids=[]).token_ids
+    assert list(ours) == theirs
 
 
 @every_type

@@ -85,4 +85,9 @@ def _chat_template(folder: Path) -> str | None:
             raise ModelFormatError(f"{path} is no UTF-8. Download it again.") from error
     config = folder / "tokenizer_config.json"
     template = read_json_object(config).get("chat_template") if is_file(config) else None
-    return template if isinstance(template, str) else None
+    if isinstance(template, list):  # several, by name
+        named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
+        template = named.get("default")
+    if template is not None and not isinstance(template, str):
+        raise ModelFormatError(f"{config}: chat_template is no text. Download the file again.")
+    return template
