@@ -28,10 +28,18 @@ comptime STRETCH = 16
 comptime STRETCHES = Q6_K.BLOCK_WEIGHTS // STRETCH
 comptime ZERO = 32
 comptime REACH = 9
-"""Roundings tried: the furthest weight at 31.1, 31.2 ... 32.9, 32.0 first."""
+"""Roundings tried: the furthest weight at 31.1, 31.2 ... 32.9 steps."""
 
 comptime SMALLEST = Float32(1e-15)
 """A stretch of smaller weights counts as zeros, since their squares would."""
+
+
+@always_inline
+def tenths_of(candidate: Int) -> Int:
+    """0 first, which is taken among equals; then -9 to -1 and 1 to 9."""
+    if candidate == 0:
+        return 0
+    return candidate - REACH - (1 if candidate <= REACH else 0)
 
 
 @no_inline
@@ -44,12 +52,8 @@ def best_scale(weights: BytePtr) -> Vector:
     var best = Vector(0)
     var explained = Vector(0)
     for candidate in range(2 * REACH + 1):
-        # 0, -9, -8 ... -1, 1, 2 ... 9
-        var tenths = candidate - REACH - 1 if candidate <= REACH else (
-            candidate - REACH
-        )
-        tenths = 0 if candidate == 0 else tenths
-        var inverse = Float32(-(10 * ZERO + tenths)) / 10 / divisor
+        var steps = Float32(-(10 * ZERO + tenths_of(candidate))) / 10
+        var inverse = steps / divisor
         var sum_qx = Vector(0)
         var sum_qq = Vector(0)
         comptime for i in range(STRETCH):

@@ -150,7 +150,7 @@ def _best_scale(x: Floats) -> Floats:
     most = _furthest(x)[..., 0]
     is_zero = np.abs(most) < np.float32(1e-15)
     scale, explained = zero, zero
-    for tenths in (0, *range(-9, 0), *range(1, 10)):
+    for tenths in (0, *range(-9, 0), *range(1, 10)):  # the first of equals is taken
         inverse = np.float32(-(320 + tenths)) / np.float32(10) / most
         q = np.clip(np.rint(inverse[..., None] * x), -32, 31)
         sum_qx, sum_qq = zero, zero

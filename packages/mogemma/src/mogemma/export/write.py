@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import gguf
 
+    from ..architectures import Architecture
     from ..checkpoint import Checkpoint
 
 _PIECE_BYTES = 8 << 20
@@ -89,9 +90,6 @@ def write_gguf(
     total = sum(tensor.n_bytes for tensor in planned)
     if on_plan is not None:
         on_plan(total)
-    numbers = {"n_threads": threads, "max_tokens": 1, "max_outputs": 1, "n_context": 1}
-    choices = {"arithmetic": "MOGEMMA_INT8", "cache_format": "MOGEMMA_F16"}
-    engine = Engine(architecture.struct, numbers, choices=choices)
     n_done = 0
 
     def on_piece(n_bytes: int) -> None:
@@ -101,13 +99,10 @@ def write_gguf(
         if on_progress is not None:
             on_progress(n_done >> 20, total >> 20)
 
-    try:
-        with closing(_begin(library, path, metadata, planned)) as writer:
-            for tensor in planned:
-                # The package asks of a tensor only that it knows its size and writes itself to a file.
-                writer.write_tensor_data(_Blocks(tensor, engine, on_piece))  # type: ignore[arg-type]
-    finally:
-        engine.close()
+    with closing(_engine(architecture, threads)) as engine, closing(_begin(library, path, metadata, planned)) as writer:
+        for tensor in planned:
+            # The package asks of a tensor only that it knows its size and writes itself to a file.
+            writer.write_tensor_data(_Blocks(tensor, engine, on_piece))  # type: ignore[arg-type]
     return Written(
         family=architecture.spec.family,
         formats=dict(sorted(Counter(tensor.type.name for tensor in planned).items())),
@@ -126,6 +121,13 @@ def _library() -> Any:
             "pip install 'mogemma[quantize]'."
         ) from error
     return gguf
+
+
+def _engine(architecture: Architecture, threads: int) -> Engine:
+    """The model in the kernels, with as little beside its threads as a forward pass could do with."""
+    numbers = {"n_threads": threads, "max_tokens": 1, "max_outputs": 1, "n_context": 1}
+    choices = {"arithmetic": "MOGEMMA_INT8", "cache_format": "MOGEMMA_F16"}
+    return Engine(architecture.struct, numbers, choices=choices)
 
 
 def _begin(library: Any, path: Path, metadata: dict[str, Any], planned: list[Planned]) -> gguf.GGUFWriter:
