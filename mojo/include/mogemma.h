@@ -28,7 +28,7 @@
 #define MOGEMMA_CONTEXT_FULL 5    /* position + n_tokens passes n_context; nothing was computed */
 #define MOGEMMA_CANCELLED 6       /* *cancel became non-zero; the cache holds what it held, from position on it is undefined */
 #define MOGEMMA_NO_THREADS 7      /* the system gave no worker thread */
-#define MOGEMMA_NOT_FINITE 8      /* a logit or an embedding came out as NaN or infinite: damaged weights */
+#define MOGEMMA_NOT_FINITE 8      /* a logit, an embedding or a weight is NaN or infinite, or would be: damaged weights */
 
 /* --- weights ----------------------------------------------------------------------------------------------------- */
 /* Formats carry the numbers that GGUF gives them (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). */
@@ -227,14 +227,16 @@ int64_t mogemma_packed_bytes(const mogemma_matrix *matrix, int32_t layout);
 int32_t mogemma_pack(mogemma_engine *engine, const mogemma_matrix *matrix, int32_t layout, int64_t first_row,
                      int64_t n_rows, void *memory);
 
-/* Bytes that a stored matrix of floats takes when its weights are brought to `format` (MOGEMMA_BF16 or MOGEMMA_Q8_0) and
-   packed; 0 where they cannot be: they are no floats, a row is not whole blocks of 32, or the format is another. */
-int64_t mogemma_quantized_bytes(const mogemma_matrix *matrix, int32_t format);
+/* Bytes that a stored matrix of floats takes when its weights are brought to `format` in a layout, MOGEMMA_STORED or
+   MOGEMMA_PACKED. Formats are F32, F16, BF16, Q8_0, Q6_K, Q5_0, Q4_K and Q4_0. 0 where they cannot be: they are no floats,
+   a row is not whole blocks (of at least 32), or the format or the layout is another. */
+int64_t mogemma_quantized_bytes(const mogemma_matrix *matrix, int32_t format, int32_t layout);
 
-/* As mogemma_pack, and bring the weights to `format`, which becomes the matrix's with its data and layout: the nearest
-   bfloat16 or the even one, or the blocks of Q8_0 that ggml would make. */
-int32_t mogemma_quantize(mogemma_engine *engine, const mogemma_matrix *matrix, int32_t format, int64_t first_row,
-                         int64_t n_rows, void *memory);
+/* As mogemma_pack, and bring the weights to `format`, which becomes the matrix's with its data and layout: to the nearest
+   number or the even one, to the blocks that ggml would make (Q8_0, Q5_0, Q4_0), or to blocks of the same search (Q6_K, Q4_K).
+   MOGEMMA_NOT_FINITE where a weight is not, or would not be in that format; the memory is then undefined. */
+int32_t mogemma_quantize(mogemma_engine *engine, const mogemma_matrix *matrix, int32_t format, int32_t layout,
+                         int64_t first_row, int64_t n_rows, void *memory);
 
 /* --- one forward pass --------------------------------------------------------------------------------------------- */
 typedef struct {

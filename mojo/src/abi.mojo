@@ -6,7 +6,7 @@ The only exports of the library; mogemma.h has their contract.
 from std.memory import unsafe_stack_allocation
 from std.sys import size_of
 
-from formats.matrix import PACKED, STORED, Matrix
+from formats.matrix import STORED, Matrix
 from model.batch import (
     are_finite,
     check_batch,
@@ -29,7 +29,12 @@ from model.engine import NOT_A_NUMBER, EnginePtr, lay_out, place_caches
 from model.forward import Call, run_forward
 from model.kv_cache import cache_bytes
 from model.pool import embedding_dim
-from model.single import run_matmul, run_packing
+from model.single import (
+    changed,
+    run_matmul,
+    run_packing,
+    run_quantizing,
+)
 from model.spec import (
     Batch,
     BatchPtr,
@@ -277,9 +282,7 @@ def mogemma_pack(
     run_packing(
         engine.unsafe_value(),
         stored,
-        stored.format,
-        layout,
-        memory.unsafe_value(),
+        changed(stored, stored.format, layout, memory.unsafe_value()),
         Int(first_row),
         Int(first_row + n_rows),
     )
@@ -288,14 +291,18 @@ def mogemma_pack(
 
 @export("mogemma_quantized_bytes")
 def mogemma_quantized_bytes(
-    matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]], format: Int32
+    matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]],
+    format: Int32,
+    layout: Int32,
 ) abi("C") -> Int64:
     if not matrix:
         return -Int64(BAD_ARGUMENT)
     var status = check_stored(matrix.unsafe_value()[])
     if status != OK:
         return -Int64(status)
-    return Int64(quantized_weight_bytes(matrix.unsafe_value()[], format))
+    return Int64(
+        quantized_weight_bytes(matrix.unsafe_value()[], format, layout)
+    )
 
 
 @export("mogemma_quantize")
@@ -303,6 +310,7 @@ def mogemma_quantize(
     engine: Optional[EnginePtr],
     matrix: Optional[Pointer[Matrix, MutUntrackedOrigin]],
     format: Int32,
+    layout: Int32,
     first_row: Int64,
     n_rows: Int64,
     memory: Optional[BytePtr],
@@ -311,22 +319,20 @@ def mogemma_quantize(
         return BAD_ARGUMENT
     var stored = matrix.unsafe_value()[]
     var status = check_stored(stored)
-    if status == OK and quantized_weight_bytes(stored, format) == 0:
+    if status == OK and quantized_weight_bytes(stored, format, layout) == 0:
         status = BAD_FORMAT
     if status == OK:
         status = check_stretch(stored, first_row, n_rows)
     if status != OK:
         return status
-    run_packing(
+    var are_finite = run_quantizing(
         engine.unsafe_value(),
         stored,
-        format,
-        PACKED,
-        memory.unsafe_value(),
+        changed(stored, format, layout, memory.unsafe_value()),
         Int(first_row),
         Int(first_row + n_rows),
     )
-    return OK
+    return OK if are_finite else NOT_FINITE
 
 
 @export("mogemma_dequantize")

@@ -1,7 +1,7 @@
 """Single operations on the engine's threads: a product, packing and quantising a matrix."""
 
 from formats.matrix import Matrix
-from model.engine import EnginePtr
+from model.engine import NOT_A_NUMBER, EnginePtr
 from model.layer import round_token, token_row
 from ops.matmul import Activations, Product, share_products
 from ops.pack import share_packing
@@ -60,18 +60,8 @@ struct PackCall(ImplicitlyCopyable):
 
 
 def pack_job(context: Opaque, team: TeamPtr, thread: Int):
-    """Pack rows of a matrix together, in its own format or another."""
+    """Pack rows of a matrix together."""
     var call = context.unsafe_bitcast[PackCall]()[]
-    if call.packed.format != call.matrix.format:
-        share_quantizing(
-            team,
-            call.matrix,
-            call.packed,
-            call.first,
-            call.end,
-            call.engine[].scratch_of(thread),
-        )
-        return
     share_packing(
         team,
         call.matrix,
@@ -82,23 +72,50 @@ def pack_job(context: Opaque, team: TeamPtr, thread: Int):
     )
 
 
-def run_packing(
-    engine: EnginePtr,
-    matrix: Matrix,
-    format: Int32,
-    layout: Int32,
-    memory: BytePtr,
-    first: Int,
-    end: Int,
-):
-    """Pack rows `first` to `end` - 1 into memory of the whole packed matrix.
+def quantize_job(context: Opaque, team: TeamPtr, thread: Int):
+    """Bring rows of a matrix to another format together."""
+    var call = context.unsafe_bitcast[PackCall]()[]
+    var is_done = share_quantizing(
+        team,
+        call.matrix,
+        call.packed,
+        call.first,
+        call.end,
+        call.engine[].scratch_of(thread),
+    )
+    if not is_done:
+        call.engine[].state[unsafe_offset=NOT_A_NUMBER] = 1
 
-    A format other than the matrix's own is one that it can be quantised to.
-    """
-    var packed = matrix
-    packed.format = format
-    packed.data = memory
-    packed.layout = layout
+
+def changed(
+    matrix: Matrix, format: Int32, layout: Int32, memory: BytePtr
+) -> Matrix:
+    """The matrix that another becomes in `memory`."""
+    var result = matrix
+    result.format = format
+    result.data = memory
+    result.layout = layout
+    return result
+
+
+def run_packing(
+    engine: EnginePtr, matrix: Matrix, packed: Matrix, first: Int, end: Int
+):
+    """Pack rows `first` to `end` - 1 into the memory of the packed matrix."""
     var shared = engine[].call.unsafe_bitcast[PackCall]()
     shared.unsafe_write(PackCall(engine, matrix, packed, first, end))
     team_run(engine[].team, pack_job, shared.unsafe_bitcast[NoneType]())
+
+
+def run_quantizing(
+    engine: EnginePtr, matrix: Matrix, encoded: Matrix, first: Int, end: Int
+) -> Bool:
+    """The same, and bring them to the other matrix's format.
+
+    False where a weight is not finite, or would not be in that format.
+    """
+    engine[].state[unsafe_offset=NOT_A_NUMBER] = 0
+    var shared = engine[].call.unsafe_bitcast[PackCall]()
+    shared.unsafe_write(PackCall(engine, matrix, encoded, first, end))
+    team_run(engine[].team, quantize_job, shared.unsafe_bitcast[NoneType]())
+    return engine[].state[unsafe_offset=NOT_A_NUMBER] == 0

@@ -1,121 +1,36 @@
-"""Float weights to a smaller format while a model is loaded, packed at once.
+"""Float weights to another format: packed, while a model is loaded, or as rows
+of a file.
 
-One `Encoder` a format: it takes columns of 16 rows as float32 and writes what
-`unpack` of the format will read. The source stays as the file has it, and is
-gone through once.
+One `Encoder` a format (`encode_floats.mojo` and its like) takes columns of 16
+rows as float32. The source stays as it is, and is gone through once.
 """
 
-from std.math import trunc
 from std.memory import bitcast
 
 from formats import ALL_FORMATS
-from formats.bf16 import BF16
-from formats.format import WeightFormat
-from formats.matrix import Matrix
-from formats.q8_0 import Q8_0
-from formats.rows import LANES, PackedRows, Vector, Words
+from formats.matrix import PACKED, STORED, Matrix
+from formats.rows import LANES, StoredRows
+from formats.target import PackedTarget, StoredTarget, Target
 from formats.tile import FLOAT_TILE_BYTES, TILE_COLUMNS, TileSink
-from ops.bfloat16 import pair
+from ops.encode_floats import ToBF16, ToF16, ToF32
+from ops.encode_q4_k import ToQ4_K
+from ops.encode_q6_k import ToQ6_K
+from ops.encode_scaled import ToQ4_0, ToQ5_0, ToQ8_0
+from ops.encoder import Encoder, column, magnitude
 from runtime.threads import TeamPtr
-from runtime.views import F32, I32, U16, U32, BytePtr, floats, round_up
+from runtime.views import U32, BytePtr, round_up
 
-
-trait Encoder:
-    """A format that float weights can be brought to."""
-
-    comptime Format: WeightFormat
-    comptime COLUMNS: Int
-    """Columns that are encoded together: a block, or a tile's of floats."""
-
-    @staticmethod
-    def encode(weights: BytePtr, mut to: PackedRows):
-        """Write COLUMNS columns of 16 rows.
-
-        Args:
-            weights: COLUMNS vectors, one after another: a column of each row.
-            to: Where the packed matrix goes on; moves past what is written.
-        """
-        ...
-
-
-@always_inline
-def column(weights: BytePtr, index: Int) -> Vector:
-    return floats(weights).unsafe_load[width=LANES, alignment=64](LANES * index)
-
-
-@always_inline
-def put_half(mut to: PackedRows, half: Words):
-    """Write 2 bytes of each row."""
-    to.halves.unsafe_bitcast[UInt16]().unsafe_store(0, half.cast[U16]())
-    to.halves = to.halves.unsafe_offset(2 * LANES)
-
-
-@always_inline
-def put_word(mut to: PackedRows, word: Words):
-    """Write 4 bytes of each row."""
-    to.vectors.unsafe_bitcast[UInt32]().unsafe_store(0, word)
-    to.vectors = to.vectors.unsafe_offset(4 * LANES)
-
-
-@always_inline
-def magnitude(x: Vector) -> Words:
-    """Its bits without the sign: they compare like the magnitudes, NaN last."""
-    return bitcast[U32, LANES](x) & 0x7FFFFFFF
-
-
-@always_inline
-def round_half_away(x: Vector) -> Vector:
-    """The nearest integer, of two the one away from zero, as ggml rounds."""
-    var whole = trunc(x)
-    var sign = bitcast[U32, LANES](x) & 0x80000000
-    var one = bitcast[F32, LANES](sign | 0x3F800000)
-    return abs(x - whole).ge(0.5).select(whole + one, whole)
-
-
-struct ToBF16(Encoder):
-    """The nearest bfloat16, or the even one."""
-
-    comptime Format = BF16
-    comptime COLUMNS = TILE_COLUMNS
-
-    @staticmethod
-    @always_inline
-    def encode(weights: BytePtr, mut to: PackedRows):
-        comptime for i in range(TILE_COLUMNS // 2):
-            put_word(
-                to, pair(column(weights, 2 * i), column(weights, 2 * i + 1))
-            )
-
-
-struct ToQ8_0(Encoder):
-    """Scale max |w| / 127, as float16; weights by the scale before that
-    rounding, to the nearest integer. What ggml's quantiser gives."""
-
-    comptime Format = Q8_0
-    comptime COLUMNS = Q8_0.BLOCK_WEIGHTS
-
-    @staticmethod
-    @always_inline
-    def encode(weights: BytePtr, mut to: PackedRows):
-        var most = Words(0)
-        comptime for i in range(Self.COLUMNS):
-            most = max(most, magnitude(column(weights, i)))
-        var scale = bitcast[F32, LANES](most) / 127
-        var inverse = scale.eq(0).select(Vector(0), 1 / scale)
-        var half = scale.cast[DType.float16]()
-        put_half(to, bitcast[U16, LANES](half).cast[U32]())
-        comptime for g in range(Self.COLUMNS // 4):
-            var word = Words(0)
-            comptime for i in range(4):
-                var q = round_half_away(column(weights, 4 * g + i) * inverse)
-                # A scale that float16 holds as zero may give anything here.
-                q = min(max(q, Vector(-127)), Vector(127))
-                var byte = bitcast[U32, LANES](q.cast[I32]()) & 0xFF
-                word |= byte << UInt32(8 * i)
-            put_word(to, word)
-
-
-comptime ALL_ENCODERS = TypeList.of[Trait=Encoder, ToBF16, ToQ8_0]()
+comptime ALL_ENCODERS = TypeList.of[
+    Trait=Encoder,
+    ToF32,
+    ToF16,
+    ToBF16,
+    ToQ8_0,
+    ToQ6_K,
+    ToQ5_0,
+    ToQ4_K,
+    ToQ4_0,
+]()
 """What float weights can be brought to; all dispatch walks it."""
 
 
@@ -129,61 +44,115 @@ def is_float(format: Int32) -> Bool:
     return False
 
 
-def quantized_weight_bytes(matrix: Matrix, format: Int32) -> Int:
-    """Bytes of a matrix of floats when it is packed in `format`.
+def quantized_weight_bytes(matrix: Matrix, format: Int32, layout: Int32) -> Int:
+    """Bytes of a matrix of floats in `format`.
 
     0 where that cannot be: its rows are no whole blocks, it is not of floats,
-    or there is no encoder.
+    there is no encoder, or none for that layout.
     """
-    if not is_float(matrix.format):
+    if not is_float(matrix.format) or (layout != STORED and layout != PACKED):
         return 0
     comptime for i in range(ALL_ENCODERS.length):
         comptime E = ALL_ENCODERS[i]
         if format == E.Format.ID:
             if matrix.columns() % E.COLUMNS != 0:
                 return 0
+            if layout == STORED:
+                return matrix.rows() * matrix.row_bytes[E.Format]()
             var groups = round_up(matrix.rows(), LANES) // LANES
             return groups * matrix.group_bytes[E.Format]()
     return 0
 
 
+def float_rows(matrix: Matrix, row: Int) -> StoredRows:
+    """Up to 16 stored rows of floats from `row` on."""
+    comptime for i in range(ALL_FORMATS.length):
+        comptime F = ALL_FORMATS[i]
+        comptime if F.KIND.is_float:
+            if matrix.format == F.ID:
+                return matrix.stored[F](row, 0)
+    return StoredRows(matrix.data.unsafe_value(), 0, 1)
+
+
 @no_inline
-def quantize_group[
-    F: WeightFormat, E: Encoder
-](matrix: Matrix, packed: Matrix, row: Int, scratch: BytePtr):
-    """Encode the 16 rows from `row` on."""
-    comptime step_bytes = TILE_COLUMNS * F.BLOCK_BYTES
-    var source = matrix.stored[F](row, 0)
-    var to = packed.packed[E.Format](row, 0)
+def read_columns(
+    format: Int32, mut source: StoredRows, n_tiles: Int, weights: BytePtr
+):
+    """Write the next columns of 16 rows as float32, and move behind them."""
+    comptime for i in range(ALL_FORMATS.length):
+        comptime F = ALL_FORMATS[i]
+        comptime if F.KIND.is_float:
+            if format == F.ID:
+                for tile in range(n_tiles):
+                    var sink = TileSink(
+                        weights.unsafe_offset(tile * FLOAT_TILE_BYTES), 0
+                    )
+                    F.unpack(source, sink)
+                    source.move_to(
+                        source.base.unsafe_offset(TILE_COLUMNS * F.BLOCK_BYTES)
+                    )
+
+
+@always_inline
+def fits[E: Encoder](weights: BytePtr) -> Bool:
+    """Whether all weights of a block are finite, and will be."""
+    var most = SIMD[U32, LANES](0)
+    for i in range(E.COLUMNS):
+        most = max(most, magnitude(column(weights, i)))
+    return most.reduce_max() <= bitcast[U32, 1](E.LARGEST)
+
+
+@no_inline
+def encode_rows[
+    E: Encoder, T: Target
+](matrix: Matrix, row: Int, mut to: T, scratch: BytePtr) -> Bool:
+    """Encode the 16 rows from `row` on; False, and unfinished, where a weight
+    cannot be."""
+    comptime blocks = E.COLUMNS // E.Format.BLOCK_WEIGHTS
+    var source = float_rows(matrix, row)
     for _ in range(0, matrix.columns(), E.COLUMNS):
-        comptime for tile in range(E.COLUMNS // TILE_COLUMNS):
-            var sink = TileSink(
-                scratch.unsafe_offset(tile * FLOAT_TILE_BYTES), 0
-            )
-            F.unpack(source, sink)
-            source.move_to(source.base.unsafe_offset(step_bytes))
+        read_columns(matrix.format, source, E.COLUMNS // TILE_COLUMNS, scratch)
+        if not fits[E](scratch):
+            return False
         E.encode(scratch, to)
+        to.move_on(blocks * E.Format.BLOCK_BYTES)
+    return True
+
+
+def encode_group[
+    E: Encoder
+](matrix: Matrix, encoded: Matrix, row: Int, scratch: BytePtr) -> Bool:
+    """Encode 16 rows into whichever layout is wanted."""
+    if encoded.layout == PACKED:
+        var to = PackedTarget(encoded.packed[E.Format](row, 0))
+        return encode_rows[E](matrix, row, to, scratch)
+    var to = StoredTarget(
+        encoded.row[E.Format](row),
+        encoded.row_bytes[E.Format](),
+        encoded.rows() - row,
+    )
+    return encode_rows[E](matrix, row, to, scratch)
 
 
 def share_quantizing(
     team: TeamPtr,
     matrix: Matrix,
-    packed: Matrix,
+    encoded: Matrix,
     first: Int,
     end: Int,
     scratch: BytePtr,
-):
+) -> Bool:
     """This thread's part of encoding rows `first` to `end` - 1.
 
-    Threads take groups of 16 rows, which `first` is a multiple of.
+    Threads take groups of 16 rows, which `first` is a multiple of. False where
+    a weight is not finite, or would not be in the format.
     """
-    comptime for i in range(ALL_FORMATS.length):
-        comptime F = ALL_FORMATS[i]
-        comptime if F.KIND.is_float:
-            comptime for k in range(ALL_ENCODERS.length):
-                comptime E = ALL_ENCODERS[k]
-                if matrix.format == F.ID and packed.format == E.Format.ID:
-                    var row = first + team[].take() * LANES
-                    while row < end:
-                        quantize_group[F, E](matrix, packed, row, scratch)
-                        row = first + team[].take() * LANES
+    comptime for i in range(ALL_ENCODERS.length):
+        comptime E = ALL_ENCODERS[i]
+        if encoded.format == E.Format.ID:
+            var row = first + team[].take() * LANES
+            while row < end:
+                if not encode_group[E](matrix, encoded, row, scratch):
+                    return False
+                row = first + team[].take() * LANES
+    return True

@@ -73,7 +73,9 @@ def q8_0(weights: Floats) -> tuple[Floats, Integers]:
     """Scales float16 [rows, blocks] and integers [rows, columns] of the format, as ggml's quantiser makes them."""
     blocks = weights.reshape(len(weights), -1, BLOCK)
     scale = np.abs(blocks).max(axis=2, keepdims=True) / np.float32(127)
-    inverse = np.divide(np.float32(1), scale, where=scale != 0, out=np.zeros_like(scale))
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = np.float32(1) / scale
+    inverse[np.isinf(inverse)] = 0  # float16 holds nothing of such a scale
     scaled = blocks * inverse
     whole = np.trunc(scaled)
     whole += np.where(np.abs(scaled - whole) >= np.float32(0.5), np.copysign(np.float32(1), scaled), np.float32(0))

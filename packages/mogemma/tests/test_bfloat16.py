@@ -11,6 +11,7 @@ from models import alone, make_engine, make_model, packed, token_ids
 from products import bfloat16_product, int8_product
 
 from mogemma.checkpoint import TensorType
+from mogemma.weight_types import WEIGHT_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +107,7 @@ def test_a_model_gives_the_same_bits_stored_and_packed_alone_and_in_chunks(level
     options: dict[str, Any] = {"level": level, "n_threads": n_threads, "arithmetic": "MOGEMMA_BFLOAT16"}
     stored = make_engine(model, **options)
     ordered = make_engine(model, **options)
-    ordered.pack(lambda: None, floats_as="MOGEMMA_BF16")
+    ordered.pack(lambda: None, floats_as=WEIGHT_TYPES["bf16"])
     assert ordered.in_memory_bytes > 0
     expected = alone(stored, ids)
     assert np.array_equal(alone(ordered, ids), expected)

@@ -203,13 +203,23 @@ def test_a_text_is_the_same_from_the_best_logits_and_from_all(
 
 @pytest.mark.parametrize(
     ("options", "least"),
-    [({}, 0.9999), ({"arithmetic": "bfloat16"}, 0.9999), ({"quantize": "q8_0"}, 0.999)],
-    ids=["float32", "bfloat16", "int8"],
+    [
+        ({}, 0.9999),
+        ({"arithmetic": "bfloat16"}, 0.9999),
+        ({"quantize": "q8_0"}, 0.999),
+        ({"quantize": "q6_k"}, 0.996),
+        ({"quantize": "q4_k"}, 0.94),
+        ({"quantize": "q4_0"}, 0.88),
+    ],
+    ids=["float32", "bfloat16", "q8_0", "q6_k", "q4_k", "q4_0"],
 )
 def test_embeddinggemma_gives_the_vectors_of_the_reference_implementation(
     embeddinggemma_path: Path, data_path: Path, options: dict[str, Any], least: float
 ) -> None:
-    """Texts of 9 to 1539 tokens, batched by length: cosines with float32 of another library."""
+    """Texts of 9 to 1539 tokens, batched by length: the least cosine with float32 of another library.
+
+    The mean of all is 0.9998 for q8_0, 0.9990 for q6_k, 0.985 for q4_k and 0.973 for q4_0.
+    """
     with np.load(data_path / "real" / "embeddinggemma-300m" / "golden.npz") as golden:
         kinds = ("query", "document", "no_prompt")
         ids = np.concatenate([golden[f"{kind}_ids"] for kind in kinds])

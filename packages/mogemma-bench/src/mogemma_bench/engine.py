@@ -13,7 +13,7 @@ class Precision:
 
     Attributes:
         arithmetic: "int8", "bfloat16" or "float32".
-        quantize: What float weights are brought to on loading: "q8_0" or "bf16".
+        quantize: What float weights are brought to on loading: "q8_0", "q6_k", "q4_k", "q4_0" or "bf16".
     """
 
     arithmetic: str | None = None

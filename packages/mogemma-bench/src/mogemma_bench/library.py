@@ -88,7 +88,7 @@ def _arithmetic(asked: Precision, stored: str) -> str:
     """int8 is for quantised weights alone, bfloat16 for float ones alone, and float32 for whatever is there."""
     if asked.arithmetic == "float32":
         return "float32"
-    if stored not in _FLOATS or asked.quantize == "q8_0":
+    if stored not in _FLOATS or asked.quantize not in {None, "bf16"}:
         return "int8"
     return "bfloat16" if asked.arithmetic == "bfloat16" else "float32"
 

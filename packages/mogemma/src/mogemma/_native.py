@@ -223,6 +223,21 @@ class BestLogits:
 
 
 @dataclass(frozen=True, slots=True)
+class FloatsAs:
+    """The formats that float weights are brought to, by the header's numbers: the first that a matrix's rows are blocks of.
+
+    Attributes:
+        layers: Of the matrices in layers.
+        head: Of the one that gives logits.
+        dense: Of those between the pooled hidden state and the embedding.
+    """
+
+    layers: tuple[int, ...]
+    head: tuple[int, ...]
+    dense: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Packing:
     """What one of an engine's matrices becomes: its format, layout and size then."""
 
@@ -356,30 +371,32 @@ class Engine:
         as stored.
         """
         addressof = self.kernel.ffi.addressof
-        found: list[tuple[Any, Mapping[str, Any], float]] = []
+        found: list[tuple[Any, Mapping[str, Any], float, str]] = []
 
-        def note(place: Any, at: str | int, given: Mapping[str, Any] | None, share: float = 1.0) -> None:
+        def note(place: Any, at: str | int, given: Mapping[str, Any] | None, name: str, share: float = 1.0) -> None:
             if given is not None:
-                found.append((addressof(place, at), given, share))
+                found.append((addressof(place, at), given, share, name))
 
         names = self._names_of_matrices("layer")
         for index, layer in enumerate(model.get("layers") or []):
             place = self._model.layers[index]
             for name in names:
-                note(place, name, layer.get(name))
+                note(place, name, layer.get(name), f"{name} of layer {index}")
             experts = layer.get("experts") or []
             for number, expert in enumerate(experts):
                 share = layer["n_experts_used"] / len(experts)
                 for name in self._names_of_matrices("expert"):
-                    note(place.experts[number], name, expert.get(name), share)
-        note(self._model, "ple_projection", model.get("ple_projection"))
+                    where = f"{name} of expert {number} of layer {index}"
+                    note(place.experts[number], name, expert.get(name), where, share)
+        note(self._model, "ple_projection", model.get("ple_projection"), "ple_projection")
         for field in ("stream_begin", "stream_end", "dense"):
             for index, one in enumerate(model.get(field) or []):
-                note(getattr(self._model, field), index, one)
-        note(self._model, "head", model["head"])
+                note(getattr(self._model, field), index, one, f"{field} {index}")
+        note(self._model, "head", model["head"], "the output head")
         self._matrices: list[Any] = [native for native, *_ in found]
-        self._shares = [share for *_, share in found]
-        data = [given.get("data") for _, given, _ in found]
+        self._shares = [share for _, _, share, _ in found]
+        self._names = [name for *_, name in found]
+        data = [given.get("data") for _, given, *_ in found]
         self._matrix_bytes = [0 if one is None else memoryview(one).nbytes for one in data]
 
     def _names_of_matrices(self, struct: str) -> list[str]:
@@ -401,7 +418,7 @@ class Engine:
         names = ("n_threads", "max_tokens", "max_outputs", "n_context", "cache_format", "arithmetic")
         return ", ".join(f"{name}={getattr(self._options, name)}" for name in names)
 
-    def packed_bytes(self, *, floats_as: str | None = None, with_head: bool = True) -> int:
+    def packed_bytes(self, *, floats_as: FloatsAs | None = None, with_head: bool = True) -> int:
         """Bytes that `pack` would take."""
         return sum(packing.n_bytes for packing in self._packings(floats_as, with_head=with_head))
 
@@ -409,7 +426,7 @@ class Engine:
         self,
         on_slice: Callable[[], None],
         *,
-        floats_as: str | None = None,
+        floats_as: FloatsAs | None = None,
         with_head: bool = True,
     ) -> None:
         """Pack the model's matrices, all but the token embeddings: they are then read in the order of use.
@@ -418,9 +435,11 @@ class Engine:
 
         Args:
             on_slice: Called after every few megabytes, whose stored bytes are no longer read.
-            floats_as: The header's name of a format that float weights are brought to, where their rows allow it. Those of
-                dense heads become bfloat16: there int8 would add as much error to a vector as all layers do together.
+            floats_as: Formats that float weights are brought to, where their rows allow it.
             with_head: Pack the head too, which only logits need.
+
+        Raises:
+            ModelFormatError: A float weight is not finite, or too large for its format.
         """
         packings = self._packings(floats_as, with_head=with_head)
         if not packings:
@@ -475,17 +494,12 @@ class Engine:
         """Bytes of the matrix that gives the logits, as it is read now."""
         return self._matrix_bytes[-1]
 
-    def _packings(self, floats_as: str | None, *, with_head: bool) -> list[_Packing]:
+    def _packings(self, floats_as: FloatsAs | None, *, with_head: bool) -> list[_Packing]:
         """What `_matrices` become where they can be packed; the head is the last of them."""
         lib = self.kernel.lib
         found = []
         for index, matrix in enumerate(self._matrices if with_head else self._matrices[:-1]):
-            kind, layout, n_bytes = matrix.format, lib.MOGEMMA_PACKED, 0
-            if floats_as is not None:
-                is_dense = 0 < len(self._matrices) - 1 - index <= self._model.n_dense
-                wanted = lib.MOGEMMA_BF16 if is_dense else getattr(lib, floats_as)
-                n_bytes = 0 if wanted == kind else lib.mogemma_quantized_bytes(matrix, wanted)
-                kind = wanted if n_bytes > 0 else kind
+            kind, layout, n_bytes = self._quantising(index, floats_as)
             if n_bytes <= 0:
                 is_head = index == len(self._matrices) - 1
                 layout = lib.MOGEMMA_PLANES if is_head and self._certifies() else layout
@@ -493,6 +507,19 @@ class Engine:
             if n_bytes > 0:
                 found.append(_Packing(index, kind, layout, n_bytes))
         return found
+
+    def _quantising(self, index: int, floats_as: FloatsAs | None) -> tuple[int, int, int]:
+        """Format, layout and bytes of a matrix that is brought to another format; 0 bytes where it keeps its own."""
+        lib, matrix, from_end = self.kernel.lib, self._matrices[index], len(self._matrices) - 1 - index
+        if floats_as is not None:
+            is_dense = 0 < from_end <= self._model.n_dense
+            for kind in floats_as.dense if is_dense else floats_as.layers if from_end else floats_as.head:
+                if kind == matrix.format:
+                    break
+                n_bytes = lib.mogemma_quantized_bytes(matrix, kind, lib.MOGEMMA_PACKED)
+                if n_bytes > 0:
+                    return kind, lib.MOGEMMA_PACKED, n_bytes
+        return matrix.format, lib.MOGEMMA_PACKED, 0
 
     def _certifies(self) -> bool:
         """Whether it pays to keep the head in planes."""
@@ -512,7 +539,11 @@ class Engine:
                 if packing.format == matrix.format:
                     status = lib.mogemma_pack(self._engine, matrix, packing.layout, first, n, memory)
                 else:
-                    status = lib.mogemma_quantize(self._engine, matrix, packing.format, first, n, memory)
+                    status = lib.mogemma_quantize(
+                        self._engine, matrix, packing.format, packing.layout, first, n, memory
+                    )
+                    if self.kernel.status_name(status) == "NOT_FINITE":
+                        raise _not_finite(self._names[packing.index])
                 if status:
                     self._raise(status)
                 on_slice()
@@ -520,6 +551,37 @@ class Engine:
             matrix.data, matrix.format, matrix.layout = memory, packing.format, packing.layout
             self._matrix_bytes[packing.index] = packing.n_bytes
             self.in_memory_bytes += packing.n_bytes
+
+    def encoded(self, name: str, matrix: Mapping[str, Any], kind: int) -> NDArray[np.uint8]:
+        """Rows of float weights in the blocks of another format, as a file stores them.
+
+        Args:
+            name: What an error calls them.
+            matrix: `mogemma_matrix` as a mapping.
+            kind: The header's number of a format that its rows are blocks of.
+
+        Raises:
+            ModelFormatError: A weight is not finite, or too large for the format.
+        """
+        lib, structs = self.kernel.lib, _Structs(self.kernel.ffi)
+        stored = structs.new("matrix", matrix)
+        try:
+            n_bytes = lib.mogemma_quantized_bytes(stored, kind, lib.MOGEMMA_STORED)
+            if n_bytes <= 0:
+                raise KernelError(f"{name} cannot be brought to format {kind}. Please report this as a bug in mogemma.")
+            blocks = np.empty(n_bytes, np.uint8)
+            memory = self.kernel.ffi.from_buffer(blocks, require_writable=True)
+            with self._use():
+                status = lib.mogemma_quantize(
+                    self._engine, stored, kind, lib.MOGEMMA_STORED, 0, matrix["n_rows"], memory
+                )
+        finally:
+            structs.release()
+        if self.kernel.status_name(status) == "NOT_FINITE":
+            raise _not_finite(name)
+        if status:
+            self._raise(status)
+        return blocks
 
     @property
     def n_bytes(self) -> int:
@@ -668,6 +730,13 @@ class Engine:
         self._is_closing.set()  # who packs weights stops after a slice
         with self._lock if os.getpid() == self._owner else nullcontext():  # a second caller waits until it is done
             self._shut()
+
+
+def _not_finite(name: str) -> ModelFormatError:
+    return ModelFormatError(
+        f"A weight of {name} is no finite number, or too large for the format that it is brought to: the weights are "
+        "damaged. Get the file again."
+    )
 
 
 def _shut_engine(

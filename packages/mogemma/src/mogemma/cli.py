@@ -22,6 +22,7 @@ from .commands.generate import generate
 from .commands.info import info
 from .commands.list import list_models
 from .commands.pull import pull
+from .commands.quantize import quantize
 from .commands.rm import rm
 from .commands.tokenize import tokenize
 from .errors import CancelledError, ConfigError, MogemmaError
@@ -99,5 +100,5 @@ def main() -> None:
     """
 
 
-for _command in (generate, chat, embed, tokenize, info, pull, list_models, rm, doctor):
+for _command in (generate, chat, embed, tokenize, info, pull, list_models, rm, quantize, doctor):
     main.add_command(_command)

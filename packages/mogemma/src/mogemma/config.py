@@ -34,7 +34,7 @@ from .options import (
 )
 
 Arithmetic = Literal["int8", "float32", "bfloat16"]
-Quantize = Literal["q8_0", "bf16"]
+Quantize = Literal["q8_0", "q6_k", "q4_k", "q4_0", "bf16"]
 CacheFormat = Literal["f16", "bf16", "f32"]
 
 MAX_THREADS = 256
@@ -136,8 +136,9 @@ class GenerationConfig(SamplingConfig):
         threads: Unset: as many as this process may use cores.
         arithmetic: "int8" multiplies quantised weights by 8-bit activations, and others in float32; "float32" is slower and
             exact to rounding; "bfloat16" is as "int8", but float weights are rounded to bfloat16, and so is what meets them.
-        quantize: Bring float weights to this format while they are loaded: "q8_0", which int8 arithmetic is for, or "bf16".
-            Unset: they stay what they are. Weights that are quantised in the file do so anyway.
+        quantize: Bring float weights to this format while they are loaded: "q8_0", which int8 arithmetic is for, "q6_k",
+            "q4_k" or "q4_0", which take less memory and cost quality, or "bf16". Unset: they stay what they are. Weights
+            that are quantised in the file do so anyway.
         cache: Number format of the KV cache. Unset: "bf16", the fastest, or "f16" where the layers' products are in float32.
         chat_template: How messages become a prompt: "builtin" is what mogemma has for the family, "file" the Jinja2 template in
             the model's files, anything else the path of such a template, or one itself. Unset: "builtin", but where the

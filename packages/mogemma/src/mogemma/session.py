@@ -18,6 +18,7 @@ from .errors import (
     TokenizerError,
     UnsupportedModelError,
 )
+from .weight_types import WEIGHT_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +37,6 @@ _MOST_OF_MEMORY = 0.6
 """Part of the available memory that packed weights may take."""
 
 _ARITHMETIC = {"int8": "MOGEMMA_INT8", "float32": "MOGEMMA_FLOAT32", "bfloat16": "MOGEMMA_BFLOAT16"}
-_QUANTIZE = {"q8_0": "MOGEMMA_Q8_0", "bf16": "MOGEMMA_BF16"}
 _CACHE = {"f32": "MOGEMMA_F32", "f16": "MOGEMMA_F16", "bf16": "MOGEMMA_BF16"}
 
 
@@ -114,7 +114,7 @@ class Runner:
 
     def _rounds_activations(self) -> bool:
         """Whether the layers' products are of rounded numbers, so that attention may be of such too."""
-        has_integers = self.quantize == "q8_0" or self.architecture.is_quantised
+        has_integers = self.quantize not in {None, "bf16"} or self.architecture.is_quantised
         return self.arithmetic == "bfloat16" or (self.arithmetic == "int8" and has_integers)
 
     @property
@@ -131,7 +131,7 @@ class Runner:
         do with packed ones: so they have to fit well.
         """
         target = self.quantize or ("bf16" if self.arithmetic == "bfloat16" else None)
-        floats_as = None if target is None else _QUANTIZE[target]
+        floats_as = None if target is None else WEIGHT_TYPES[target]
         try:
             size = self.engine.packed_bytes(floats_as=floats_as, with_head=with_head)
             fits = size < _MOST_OF_MEMORY * available_memory()

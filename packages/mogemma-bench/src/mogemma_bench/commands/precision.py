@@ -21,7 +21,7 @@ def precision_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option(
         "--quantize",
-        type=click.Choice(["q8_0", "bf16"]),
+        type=click.Choice(["q8_0", "q6_k", "q4_k", "q4_0", "bf16"]),
         help="What mogemma brings float weights to while it loads them. [default: they stay as stored]",
     )
     @functools.wraps(command)

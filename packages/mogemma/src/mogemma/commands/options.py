@@ -50,7 +50,7 @@ _ARITHMETIC = option(
 )
 _QUANTIZE = option(
     "--quantize",
-    type=click.Choice(["q8_0", "bf16"]),
+    type=click.Choice(["q8_0", "q6_k", "q4_k", "q4_0", "bf16"]),
     help="Bring float weights to this format while loading. [default: they stay as they are]",
 )
 _SAMPLING = (

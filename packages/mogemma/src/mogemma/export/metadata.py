@@ -1,0 +1,85 @@
+"""What a GGUF file says beside its tensors: the model's numbers, its tokenizer, its sampling defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoint import StringArray
+from ..errors import UnsupportedModelError
+from . import gemma3
+from .vocabulary import tokenizer_metadata
+
+if TYPE_CHECKING:
+    from ..architectures import Architecture
+    from ..architectures.spec import ModelSpec
+    from ..checkpoint import Checkpoint
+
+Describe = Callable[["ModelSpec", list[tuple[int, int]], Path], dict[str, Any]]
+
+WRITERS: Mapping[str, Describe] = dict.fromkeys(gemma3.FAMILIES, gemma3.gguf_metadata)
+"""By `ModelSpec.family`. A family that is to be written has a file here and a word in this table."""
+
+FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "q4_k": 14, "q6_k": 18, "bf16": 32}
+"""`general.file_type` of each name, the number of llama.cpp's file type that is nearest."""
+
+_QUANTIZATION_VERSION = 2
+_OWN_KEYS = ("general.file_type", "general.quantization_version", "general.alignment")
+
+_SAMPLING = {
+    "temperature": "general.sampling.temp",
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+}
+"""Sampling defaults in a generation_config.json, and in GGUF."""
+
+
+def read_metadata(checkpoint: Checkpoint, architecture: Architecture, kind: str) -> dict[str, Any]:
+    """All keys of the file.
+
+    Args:
+        checkpoint: Where they come from; those of a GGUF file stay as they are.
+        architecture: Of that checkpoint.
+        kind: A name in FILE_TYPES.
+
+    Raises:
+        UnsupportedModelError: The family cannot be written, or GGUF cannot say what this model is.
+        TokenizerError: The model has no tokenizer.
+    """
+    own = {"general.file_type": FILE_TYPES[kind], "general.quantization_version": _QUANTIZATION_VERSION}
+    if checkpoint.kind == "gguf":
+        kept = {key: _value(value) for key, value in checkpoint.metadata.items() if key not in _OWN_KEYS}
+        return {**kept, **own}
+    spec = architecture.spec
+    if spec.family not in WRITERS:
+        raise UnsupportedModelError(
+            f"{checkpoint.path}: {spec.family} models cannot be written as GGUF yet, but {', '.join(WRITERS)}. "
+            "Use the model as it is, with quantize=."
+        )
+    dense = [(matrix["n_rows"], matrix["n_columns"]) for matrix in architecture.struct["dense"] or []]
+    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    return {
+        **WRITERS[spec.family](spec, dense, checkpoint.path),
+        "general.type": "model",
+        "general.name": folder.resolve().name,
+        **_sampling(checkpoint),
+        **tokenizer_metadata(folder, spec.vocab_size, add_eos=None if spec.is_causal else True),
+        **own,
+    }
+
+
+def _value(value: Any) -> Any:
+    return value.to_bytes_list() if isinstance(value, StringArray) else value
+
+
+def _sampling(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = checkpoint.read_json("generation_config.json")
+    if not isinstance(config, dict):
+        return {}
+    found = {_SAMPLING[key]: value for key, value in config.items() if key in _SAMPLING and value is not None}
+    if config.get("do_sample") is False:
+        found["general.sampling.temp"] = 0.0
+    return {key: int(value) if key.endswith("top_k") else float(value) for key, value in found.items()}
