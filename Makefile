@@ -54,10 +54,11 @@ format: install ## write Python and Mojo in the one format
 	@$(RUN) ruff format
 	@$(RUN) mblack --line-length 80 mojo
 
-check: install ## imports go one way, documents name what there is, workflows do what the runbook says
+check: install ## imports go one way, documents name what there is, models are as near as stated, workflows do what the runbook says
 	@$(RUN) python tools/check_imports.py
 	@$(RUN) python tools/check_docs.py
 	@$(RUN) python tools/performance_table.py --check
+	@$(RUN) python tools/models_table.py --check
 	@$(RUN) python -m mogemma_release.workflows
 
 demo: install ## fetch Gemma 3 270M (253 MB, once) and let it continue PROMPT
@@ -73,6 +74,7 @@ check-release: install ## everything that must pass before a release: lint, chec
 
 docs: install ## write the pages that are generated
 	@$(RUN) python tools/performance_table.py
+	@$(RUN) python tools/models_table.py
 	@$(RUN) release docs
 
 clean: ## remove what the commands above made, but no model

@@ -71,17 +71,17 @@ def _arithmetic(result: Mapping[str, Any]) -> str:
     return f"mogemma in {arithmetic}"
 
 
-def page_with(page: str, made: str) -> str:
+def page_with(page: str, made: str, *, start: str = START, name: str = "performance.md") -> str:
     """The page with the table between its marks.
 
     Raises:
         ValueError: It has no such marks.
     """
-    before, start, rest = page.partition(START)
+    before, found, rest = page.partition(start)
     _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(f"docs/performance.md lacks {START} or {END}, between which the table stands.")
-    return f"{before}{START}\n\n{made}\n\n{END}{after}"
+    if not found or not end:
+        raise ValueError(f"docs/{name} lacks {start} or {END}, between which the table stands.")
+    return f"{before}{start}\n\n{made}\n\n{END}{after}"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import FrozenInstanceError
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from checkpoints import EMBEDDING_GEMMA, GEMMA, QUANT_ZOO, copy_folder, read_safetensors
+from checkpoints import EMBEDDING_GEMMA, GEMMA, QUANT_ZOO, TINY, copy_folder, read_safetensors
 
-from mogemma import EmbeddingModel, SyncGemmaModel
+from mogemma import ConfigError, EmbeddingModel, SyncGemmaModel, session
 from mogemma._native import runnable_levels
 
 if TYPE_CHECKING:
@@ -86,6 +87,74 @@ def test_only_layers_that_see_all_need_memory_for_the_whole_context(tmp_path: Pa
 
     assert cache_bytes("a", "sliding_attention", 1 << 10) == cache_bytes("b", "sliding_attention", 1 << 20)
     assert cache_bytes("c", "full_attention", 1 << 20) >= 1000 * cache_bytes("d", "full_attention", 1 << 10)
+
+
+@pytest.mark.parametrize("case", ["gemma2", "gemma3-text", "gemma3n-text", "gemma4-dense", "gemma4-e2b", "gemma4-moe"])
+@pytest.mark.parametrize("cache", ["bf16", "f32"])
+def test_a_token_takes_the_cache_bytes_that_are_stated(tmp_path: Path, case: str, cache: str) -> None:
+    """What lies in windows does not grow with the context; the whole is the kernels' own number."""
+    infos = []
+    for context in (4096, 65536):
+        folder = copy_folder(TINY / case, tmp_path / str(context), {"max_position_embeddings": context})
+        with SyncGemmaModel(folder, threads=1, cache=cache) as model:
+            infos.append(model.info)
+    small, large = infos
+    assert small.kv_token_bytes == large.kv_token_bytes > 0
+    assert small.kv_window_bytes == large.kv_window_bytes > 0
+    for info in infos:
+        assert info.kv_cache_bytes == info.context * info.kv_token_bytes + info.kv_window_bytes
+
+
+class TestDefaultContext:
+    """The model's own where its cache fits into half of the memory."""
+
+    @pytest.fixture
+    def long(self, tmp_path: Path) -> Path:
+        return copy_folder(GEMMA, tmp_path / "model", {"max_position_embeddings": 100_000})
+
+    @pytest.mark.parametrize(
+        ("tokens", "context"),
+        [(100_000, 100_000), (99_999, 65_536), (65_536, 65_536), (65_535, 32_768), (5_000, 4_096), (3, 512), (0, 512)],
+    )
+    def test_is_the_greatest_power_of_two_that_fits(
+        self, long: Path, monkeypatch: pytest.MonkeyPatch, tokens: int, context: int
+    ) -> None:
+        with SyncGemmaModel(long, threads=1) as model:
+            token_bytes = model.info.kv_token_bytes
+            assert model.info.context == 100_000
+        monkeypatch.setattr(session, "available_memory", lambda: 2.0 * tokens * token_bytes)
+        with SyncGemmaModel(long, threads=1) as model:
+            info = model.info
+        assert (info.context, info.max_context, info.is_context_cut) == (context, 100_000, context < 100_000)
+
+    def test_is_not_cut_where_the_system_does_not_tell_its_memory(
+        self, long: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(session, "available_memory", lambda: math.inf)
+        with SyncGemmaModel(long, threads=1) as model:
+            assert (model.info.context, model.info.is_context_cut) == (100_000, False)
+
+    def test_gives_way_to_what_is_asked_for(self, long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(session, "available_memory", lambda: 1000.0)
+        with SyncGemmaModel(long, threads=1, context=90_000) as model:
+            assert (model.info.context, model.info.is_context_cut) == (90_000, False)
+
+    def test_counts_for_models_that_keep_a_cache(self, long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(session, "available_memory", lambda: 1000.0)
+        with EmbeddingModel(long, threads=1) as model:
+            assert (model.info.context, model.info.is_context_cut) == (8192, False)
+
+
+@pytest.mark.parametrize("factor", [1.0, 8.0])
+def test_more_context_than_the_model_was_made_for_is_refused(tmp_path: Path, factor: float) -> None:
+    """What scaled positions allow is in the configuration's limit already."""
+    rope = {"rope_type": "linear", "factor": factor, "rope_theta": 1e6}
+    ropes = {"rope_parameters": {"full_attention": rope, "sliding_attention": {"rope_type": "default"}}}
+    folder = copy_folder(GEMMA, tmp_path / "model", ropes)
+    with SyncGemmaModel(folder, threads=1, context=256) as model:
+        assert model.info.context == 256
+    with pytest.raises(ConfigError, match=r"context=257 .* 1 to 256 tokens.*scaling of positions"):
+        SyncGemmaModel(folder, threads=1, context=257)
 
 
 def test_memory_is_that_of_the_process() -> None:

@@ -132,7 +132,8 @@ class GenerationConfig(SamplingConfig):
 
     Attributes:
         model: Path of a GGUF file or of a folder with safetensors, or a model's name; unset: gemma-3-270m-it.
-        context: Tokens that a prompt and its answer may have together; unset: as many as the model was made for.
+        context: Tokens that a prompt and its answer may have together. Unset: as many as the model was made for, or, where the
+            KV cache of so many takes over half of the available memory, the greatest power of two that does not.
         threads: Unset: as many as this process may use cores.
         arithmetic: "int8" multiplies quantised weights by 8-bit activations, and others in float32; "float32" is slower and
             exact to rounding; "bfloat16" is as "int8", but float weights are rounded to bfloat16, and so is what meets them.

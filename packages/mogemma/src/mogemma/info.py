@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
     from .session import Runner
 
+_KEY_BLOCK = 32
+"""A cache has room for whole blocks of so many tokens (ops/attention_tile.mojo)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -25,6 +28,7 @@ class ModelInfo:
         formats: Tensors of each format.
         unused_parts: What the file has beside the text model, and mogemma leaves alone: towers for images and sound.
         context: Tokens that a session holds; `max_context` is the model's limit.
+        is_context_cut: It is less, because nobody asked for more and the cache would not fit into half of the memory.
         embedding_dim: Size of its vectors; `dense_heads` stand before them.
         quantize: The format that float weights were brought to when the model was loaded; None: they are as stored.
         level: CPU level of the kernels in use.
@@ -32,7 +36,8 @@ class ModelInfo:
         layer_bytes: Weights that every token is multiplied by, the dense heads of an embedding model among them; as they are
             read now, which after `quantize` is less than the file has.
         head_bytes: Weights that give the logits; 0 for a model that only embeds.
-        kv_cache_bytes: What one session's cache takes when it is full.
+        kv_cache_bytes: What one session's cache takes when it is full: `kv_token_bytes` for each token of the context, in the
+            layers that see all of it, and `kv_window_bytes` in those whose window slides, whatever the context is.
         packed_bytes: Weights kept in memory in the order in which they are read, by now: quantised ones are packed after
             64 calls; 0: all are read where the file is mapped.
         is_short_of_memory: They would be kept so, which is faster, but do not fit.
@@ -51,6 +56,7 @@ class ModelInfo:
     vocab_size: int
     context: int
     max_context: int
+    is_context_cut: bool
     embedding_dim: int
     dense_heads: int
     generates: bool
@@ -63,6 +69,8 @@ class ModelInfo:
     layer_bytes: int
     head_bytes: int
     kv_cache_bytes: int
+    kv_token_bytes: int
+    kv_window_bytes: int
     scratch_bytes: int
     packed_bytes: int
     is_short_of_memory: bool
@@ -86,6 +94,7 @@ def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
     architecture, engine = runner.architecture, runner.engine
     spec = architecture.spec
     resident = _resident_bytes()
+    slots = -(-runner.context // _KEY_BLOCK) * _KEY_BLOCK
     return ModelInfo(
         path=str(checkpoint.path),
         family=spec.family,
@@ -98,6 +107,7 @@ def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
         vocab_size=spec.vocab_size,
         context=runner.context,
         max_context=spec.context,
+        is_context_cut=runner.is_context_cut,
         embedding_dim=engine.embedding_dim,
         dense_heads=architecture.n_dense,
         generates=spec.is_causal,
@@ -110,6 +120,8 @@ def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
         layer_bytes=engine.layer_bytes,
         head_bytes=engine.head_bytes if spec.is_causal else 0,
         kv_cache_bytes=engine.cache_bytes,
+        kv_token_bytes=runner.kv_token_bytes,
+        kv_window_bytes=engine.cache_bytes - runner.kv_token_bytes * slots,
         scratch_bytes=engine.n_bytes,
         packed_bytes=runner.packed_bytes,
         is_short_of_memory=runner.is_short_of_memory,

@@ -36,6 +36,14 @@ PREFILL_CHUNK = 256
 _MOST_OF_MEMORY = 0.6
 """Part of the available memory that packed weights may take."""
 
+_MOST_FOR_CACHE = 0.5
+"""Part of the available memory that the cache of a default context may take when it is full."""
+
+_LEAST_CONTEXT = 512
+"""A default context is not made smaller than this, however little memory there is."""
+
+_NUMBER_BYTES = {"f32": 4, "f16": 2, "bf16": 2}
+
 _ARITHMETIC = {"int8": "MOGEMMA_INT8", "float32": "MOGEMMA_FLOAT32", "bfloat16": "MOGEMMA_BFLOAT16"}
 _CACHE = {"f32": "MOGEMMA_F32", "f16": "MOGEMMA_F16", "bf16": "MOGEMMA_BF16"}
 
@@ -45,6 +53,7 @@ class Runner:
 
     Attributes:
         context: Positions that a session's cache holds.
+        is_context_cut: It is less than the model's, because the cache of that would not fit into memory.
         packed_bytes: Weights kept in memory in the order in which they are read, by now; 0: all stay mapped, as in the file.
         is_short_of_memory: They stay mapped although packing them would pay, because they do not fit.
     """
@@ -69,7 +78,8 @@ class Runner:
 
         Args:
             checkpoint: Stays the caller's, and open for as long as the runner is.
-            context: At most the model's own, which is the default.
+            context: At most the model's own. Default: that, if the cache fits into half of the available memory when it is
+                full, or else the greatest power of two that does.
             threads: Default: the cores that this process may use.
             arithmetic: "int8" quantises activations against quantised weights; "float32" is exact to rounding; "bfloat16"
                 is as "int8", but multiplies float weights, and the activations that meet them, rounded to bfloat16.
@@ -92,7 +102,14 @@ class Runner:
         architecture = read_architecture(checkpoint)
         self.architecture = architecture
         self.spec = architecture.spec
-        self.context = self._context(context, most_context)
+        self.arithmetic: Arithmetic = arithmetic
+        self.quantize: Quantize | None = quantize
+        self.cache_format: CacheFormat = cache or ("bf16" if self._rounds_activations() else "f16")
+        self.kv_token_bytes = self.spec.kv_numbers * _NUMBER_BYTES[self.cache_format]
+        self.context = self._context(context, most_context, keeps_cache=not embeds)
+        self.is_context_cut = context is None and self.context < min(
+            self.spec.context, most_context or self.spec.context
+        )
         max_tokens = max(max_tokens, self.context) if embeds else min(max_tokens, self.context)
         options = {
             "n_threads": self._threads(threads),
@@ -100,9 +117,6 @@ class Runner:
             "max_outputs": min(max_outputs or max_tokens, max_tokens),
             "n_context": self.context,
         }
-        self.arithmetic: Arithmetic = arithmetic
-        self.quantize: Quantize | None = quantize
-        self.cache_format: CacheFormat = cache or ("bf16" if self._rounds_activations() else "f16")
         self.engine = Engine(
             architecture.struct,
             options,
@@ -154,12 +168,23 @@ class Runner:
             self.engine.close()
             raise
 
-    def _context(self, wanted: int | None, most: int | None) -> int:
+    def _context(self, wanted: int | None, most: int | None, *, keeps_cache: bool) -> int:
         if wanted is None:
-            return min(self.spec.context, most or self.spec.context)
+            model = min(self.spec.context, most or self.spec.context)
+            return min(model, self._fitting_context()) if keeps_cache else model
         if not 1 <= wanted <= self.spec.context:
-            raise ConfigError(f"context={wanted} is out of range: this model holds 1 to {self.spec.context} tokens.")
+            raise ConfigError(
+                f"context={wanted} is out of range: this model holds 1 to {self.spec.context} tokens. It was not made for "
+                "more, the scaling of positions in its configuration counted in."
+            )
         return wanted
+
+    def _fitting_context(self) -> int:
+        """The model's own, if its cache fits, or else the greatest power of two that does."""
+        room = _MOST_FOR_CACHE * available_memory()
+        if self.spec.context * self.kv_token_bytes <= room:
+            return self.spec.context
+        return max(_LEAST_CONTEXT, 1 << int(room // self.kv_token_bytes).bit_length() >> 1)
 
     def _threads(self, wanted: int | None) -> int:
         threads = available_cores() if wanted is None else wanted

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
-from checkpoints import QUANT_ZOO
+from checkpoints import GEMMA, QUANT_ZOO, copy_folder
 from commandline import EMBEDDER, WRITER, run
 
 from mogemma import session
 from mogemma.architectures import Architecture
 from mogemma.commands import advice
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COMMANDS = {
     "generate": ["generate", "-m", WRITER, "--max-tokens", "1", "--json", "a"],
@@ -51,6 +55,15 @@ def test_a_model_larger_than_memory_is_said_to_stay_in_its_file(monkeypatch: pyt
     assert "The weights stay in the file" in result.stderr
     shown = dict(line.split("  ", 1) for line in run("info", "-m", path).stdout.splitlines())
     assert shown["too big to pack"].strip() == "yes"
+
+
+def test_a_context_cut_to_memory_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(copy_folder(GEMMA, tmp_path / "model", {"max_position_embeddings": 100_000}))
+    assert "tokens, of" not in run("generate", "-m", path, "--max-tokens", "1", "a").stderr
+    monkeypatch.setattr(session, "available_memory", lambda: 1000.0)
+    told = run("generate", "-m", path, "--max-tokens", "1", "a").stderr
+    assert told.count("The context is 512 tokens, of 100,000 that this model was made for") == 1
+    assert "tokens, of" not in run("generate", "-m", path, "--context", "600", "--max-tokens", "1", "a").stderr
 
 
 def test_weights_that_have_to_fit_and_do_not_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 Golden = dict[str, list[dict[str, Any]]]
 
-TINY_SOURCES = ("gguf", "tokenizer.model", "tokenizer.json")
+TINY_GGUF = {"gguf": "gemma3-text", "gguf of Gemma 4": "gemma4-e2b"}
+TINY_SOURCES = (*TINY_GGUF, "tokenizer.model", "tokenizer.json")
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +41,8 @@ def real_golden(data_path: Path) -> Golden:
 def any_tiny(
     request: pytest.FixtureRequest, data_path: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Tokenizer]:
-    if request.param == "gguf":
-        with open_checkpoint(data_path / "tiny/gemma3-text/model.gguf") as checkpoint:
+    if request.param in TINY_GGUF:
+        with open_checkpoint(data_path / "tiny" / TINY_GGUF[request.param] / "model.gguf") as checkpoint:
             yield Tokenizer.from_gguf(checkpoint.metadata)
     else:
         yield Tokenizer.from_folder(_folder_with(request.param, tiny_folder, tmp_path_factory))

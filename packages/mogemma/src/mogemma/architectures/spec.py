@@ -146,6 +146,15 @@ class ModelSpec:
         return all(layer.n_after == 0 for layer in self.layers)
 
     @property
+    def kv_numbers(self) -> int:
+        """Keys and values that each further token adds to a cache, in the layers that see all tokens.
+
+        A layer whose window slides keeps as many, whatever the context is; one that reads another's has none.
+        """
+        seeing = (layer for layer in self.layers if layer.n_before == ALL and not layer.kv_back)
+        return sum(2 * layer.n_kv_heads * layer.head_dim for layer in seeing)
+
+    @property
     def ropes(self) -> tuple[tuple[Rope, int], ...]:
         """The kinds of rotation that occur, with their head_dim, in the order of first use."""
         return tuple(dict.fromkeys((layer.rope, layer.head_dim) for layer in self.layers))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def advise(info: ModelInfo) -> None:
-    """Say on standard error what slows this model down; most often nothing does."""
+    """Say on standard error what slows this model down or holds it back; most often nothing does."""
     cores = available_cores()
     if info.threads > cores:
         notice(
@@ -23,4 +23,9 @@ def advise(info: ModelInfo) -> None:
         notice(
             "The weights stay in the file, for memory is too short to keep them ready for use: everything takes longer. "
             "Close other programs, or take a smaller model."
+        )
+    if info.is_context_cut:
+        notice(
+            f"The context is {info.context:,} tokens, of {info.max_context:,} that this model was made for: the KV cache of "
+            "more takes over half of the free memory. --context N asks for another size."
         )

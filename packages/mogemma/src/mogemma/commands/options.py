@@ -85,7 +85,10 @@ _SAMPLING = (
 )
 _LOADING = (
     option(
-        "--context", type=int, metavar="N", help="Tokens of prompt and answer together. [default: the model's limit]"
+        "--context",
+        type=int,
+        metavar="N",
+        help="Tokens of prompt and answer together. [default: the model's limit, or what fits half of the free memory]",
     ),
     _THREADS,
     _ARITHMETIC,
