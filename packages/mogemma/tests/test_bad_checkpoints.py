@@ -120,7 +120,7 @@ BAD: dict[str, Bad] = {
     "a page in place of a download": Bad(file("m.gguf", b"<!DOCTYPE html><html>"), ModelFormatError, r"m\.gguf"),
     "a GGUF file cut short": Bad(cut(GEMMA / "model.gguf", 200_000), ModelFormatError, r"model\.gguf"),
     "a folder cut short": Bad(shortened, ModelFormatError, r"model\.safetensors"),
-    "an adapter": Bad(adapter, ModelNotFoundError, "holds no model"),
+    "an adapter": Bad(adapter, ModelNotFoundError, "holds an adapter"),
     # another model
     "another model type": Bad(config(model_type="llama"), UnsupportedModelError, "model type 'llama'.*gemma3"),
     "no model type": Bad(config(model_type=None), UnsupportedModelError, "model type None"),
