@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from checkpoints import EMBEDDING_GEMMA, GEMMA, copy_folder, copy_gguf
+from checkpoints import EMBEDDING_GEMMA, GEMMA, TINY, copy_folder, copy_gguf
 
 from mogemma import (
     ConfigError,
@@ -156,6 +156,16 @@ def test_an_unknown_prompt_is_answered_with_the_known_ones(model: EmbeddingModel
         model.embed("a", prompt="haiku")
 
 
+def test_the_names_in_a_models_own_files_are_among_the_known_ones(tmp_path: Path) -> None:
+    folder = copy_folder(EMBEDDING_GEMMA, tmp_path / "model")
+    prompts = {"prompts": {"query": "look for: ", "Retrieval-query": "q: "}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts), encoding="utf-8")
+    with EmbeddingModel(folder, threads=1) as model, pytest.raises(ConfigError) as caught:
+        model.embed("a", prompt="retrieval.query")
+    assert str(caught.value).count("query") == 3, "asked for, built in, and in the file"
+    assert "Retrieval-query" in str(caught.value)
+
+
 def test_prompts_that_a_models_own_files_name_come_first(tmp_path: Path) -> None:
     folder = copy_folder(EMBEDDING_GEMMA, tmp_path / "model")
     prompts = {"prompts": {"query": "look for: ", "haiku": "5 7 5: "}}
@@ -232,6 +242,45 @@ def test_a_model_without_a_tokenizer_embeds_ids_and_says_so_when_text_comes(
             np.testing.assert_allclose(model.embed(ids_of(golden)), golden["embedding"], atol=1e-5)
             with pytest.raises(TokenizerError, match="token"):
                 model.embed("text")
+
+
+class TestWithoutDenseHeads:
+    """As files have it that were converted without them; only when asked."""
+
+    @pytest.fixture(params=["a folder with heads", "a folder without", "a file with heads", "a file without"])
+    def path(self, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+        if "file" in request.param:
+            leave_out = ["dense_2.weight", "dense_3.weight"] if request.param.endswith("without") else []
+            return copy_gguf(EMBEDDING_GEMMA / "model.gguf", tmp_path / "model.gguf", leave_out=leave_out)
+        leave_out = ["2_Dense", "3_Dense"] if request.param.endswith("without") else []
+        return copy_folder(EMBEDDING_GEMMA, tmp_path / "model", leave_out=leave_out)
+
+    def test_vectors_are_the_mean_hidden_states_of_the_reference(
+        self, path: Path, golden: Mapping[str, NDArray[Any]]
+    ) -> None:
+        pooled = golden["pooled"] / np.linalg.norm(golden["pooled"], axis=1, keepdims=True)
+        with EmbeddingModel(path, threads=1, dense="skip") as model:
+            assert (model.info.dense_heads, model.info.embedding_dim) == (0, DIMENSIONS)
+            np.testing.assert_allclose(model.embed(ids_of(golden)), pooled, rtol=0, atol=1e-5)
+
+    def test_they_are_other_vectors(self, model: EmbeddingModel) -> None:
+        with EmbeddingModel(EMBEDDING_GEMMA, threads=1, dense="skip") as plain:
+            assert np.abs(model.embed("a") - plain.embed("a")).max() > 0.01
+
+    def test_a_head_among_the_models_own_weights_stays(self) -> None:
+        path = TINY / "embeddinggemma2"
+        with EmbeddingModel(path, threads=1, dense="skip") as model, EmbeddingModel(path, threads=1) as plain:
+            assert model.info.dense_heads == 1
+            assert np.array_equal(model.embed([[2, 7, 1]]), plain.embed([[2, 7, 1]]))
+
+    def test_unasked_they_are_refused_with_the_way_out(self, tmp_path: Path) -> None:
+        path = copy_gguf(
+            EMBEDDING_GEMMA / "model.gguf", tmp_path / "m.gguf", leave_out=["dense_2.weight", "dense_3.weight"]
+        )
+        with pytest.raises(UnsupportedModelError, match=r"no dense heads.*dense='skip'"):
+            EmbeddingModel(path)
+        with pytest.raises(ConfigError, match=r"dense is 'never'.*required.*skip"):
+            EmbeddingModel(path, dense="never")
 
 
 def test_a_model_that_writes_embeds_by_its_mean_hidden_state(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_embeddinggemma_gives_the_vectors_of_the_reference_implementation(
         expected = np.concatenate([golden[kind] for kind in kinds])
     assert len(expected) == 32
     texts = [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])]
-    with opened(embeddinggemma_path, max_tokens=2048, embeds=True, **options) as runner:
+    with opened(embeddinggemma_path, max_tokens=2048, embeds="required", **options) as runner:
         vectors = Embedder(runner).embed(texts)
         alone = Embedder(runner).embed(texts[:1])
     assert (vectors * expected).sum(axis=1).min() >= least

@@ -36,6 +36,7 @@ from .options import (
 Arithmetic = Literal["int8", "float32", "bfloat16"]
 Quantize = Literal["q8_0", "q6_k", "q4_k", "q4_0", "bf16"]
 CacheFormat = Literal["f16", "bf16", "f32"]
+Dense = Literal["required", "skip"]
 
 MAX_THREADS = 256
 MAX_LOGPROBS = 1000
@@ -170,6 +171,8 @@ class EmbeddingConfig:
         batch_tokens: Most tokens in one forward pass. A longer text runs alone. Fewer read the weights more often, more pass
             the caches of the processor and take more memory.
         prompt: Name of the model's own prompt that `embed` puts before each text, such as "query"; unset: none.
+        dense: "required" refuses an EmbeddingGemma whose file lacks its dense heads. "skip" leaves them out, where they are
+            too: the vectors are then mean hidden states, those of files that were converted without the heads.
     """
 
     model: str | Path | None = field(default=None, metadata=checked(model_name))
@@ -180,6 +183,7 @@ class EmbeddingConfig:
     normalize: bool = field(default=True, metadata=checked(flag))
     batch_tokens: int = field(default=512, metadata=checked(whole(1, 2**20)))
     prompt: str | None = field(default=None, metadata=checked(text))
+    dense: Dense = field(default="required", metadata=checked(one_of(*get_args(Dense))))
 
     def __post_init__(self) -> None:
         check_fields(self)

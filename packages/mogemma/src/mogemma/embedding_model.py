@@ -67,7 +67,7 @@ class SyncEmbeddingModel(LoadedModel):
                     quantize=config.quantize,
                     max_tokens=config.batch_tokens,
                     max_outputs=BATCH_TEXTS,
-                    embeds=True,
+                    embeds=config.dense,
                 )
             )
             self._embedder = Embedder(runner, config.batch_tokens)
@@ -165,7 +165,7 @@ class SyncEmbeddingModel(LoadedModel):
     def _prompted(self, text: str, name: str | None) -> str:
         if name is not None and name in self._prompts:
             return self._prompts[name] + text
-        return with_task(text, name)
+        return with_task(text, name, others=self._prompts)
 
 
 EmbeddingModel = SyncEmbeddingModel

@@ -6,7 +6,12 @@ A model's own config_sentence_transformers.json may name more of them; these are
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TASKS = {
     "query": "search result",
@@ -20,12 +25,13 @@ TASKS = {
 """Task name to what the prompt says; `document` has a form of its own."""
 
 
-def with_task(text: str, task: str | None, *, title: str | None = None) -> str:
+def with_task(text: str, task: str | None, *, title: str | None = None, others: Iterable[str] = ()) -> str:
     """The text with the words for a task before it; without a task, as it is.
 
     Args:
         task: "document", or one of `TASKS`.
         title: Title of a document; None writes "none", as the model was trained.
+        others: Names that the model's own files have, for the message.
 
     Raises:
         ConfigError: There is no such task, or a title is given for something else than a document.
@@ -39,5 +45,6 @@ def with_task(text: str, task: str | None, *, title: str | None = None) -> str:
     if task is None:
         return text
     if task not in TASKS:
-        raise ConfigError(f"There is no task {task!r:.40}. The tasks are document, {', '.join(TASKS)}.")
+        names = dict.fromkeys(["document", *TASKS, *sorted(others)])
+        raise ConfigError(f"There is no task {task!r:.40}. The tasks are {', '.join(names)}.")
     return f"task: {TASKS[task]} | query: {text}"

@@ -29,7 +29,8 @@ class ModelInfo:
         unused_parts: What the file has beside the text model, and mogemma leaves alone: towers for images and sound.
         context: Tokens that a session holds; `max_context` is the model's limit.
         is_context_cut: It is less, because nobody asked for more and the cache would not fit into half of the memory.
-        embedding_dim: Size of its vectors; `dense_heads` stand before them.
+        embedding_dim: Size of its vectors; so many `dense_heads` stand before them: none in a model that writes, or where
+            `dense="skip"` left them out.
         quantize: The format that float weights were brought to when the model was loaded; None: they are as stored.
         level: CPU level of the kernels in use.
         layer_weights: Multiply-accumulates of a token, without attention and logits: one for each weight of the layers.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .checkpoint import Checkpoint
-    from .config import Arithmetic, CacheFormat, Quantize
+    from .config import Arithmetic, CacheFormat, Dense, Quantize
 
 PREFILL_CHUNK = 256
 """Tokens of one prefill call: enough to amortise unpacking weights, few enough to be interrupted soon."""
@@ -70,7 +70,7 @@ class Runner:
         max_tokens: int = PREFILL_CHUNK,
         max_outputs: int | None = None,
         most_context: int | None = None,
-        embeds: bool = False,
+        embeds: Dense | None = None,
         pack: bool | None = None,
         level: str | None = None,
     ) -> None:
@@ -88,7 +88,8 @@ class Runner:
             max_tokens: Most tokens in one forward pass.
             max_outputs: Most rows of logits or embeddings in one pass; default: as many as tokens.
             most_context: The default context is no more than this.
-            embeds: Texts come whole, so that one pass must take as many tokens as the context holds, and want no logits.
+            embeds: Texts come whole, so that one pass must take as many tokens as the context holds, and want no logits; "skip"
+                leaves out the dense heads that an embedding model has. Default: they are to be continued.
             pack: Keep the weights in memory in the order in which they are read, and give back their pages in the file;
                 default: where the arithmetic gains by it and they fit. With `quantize` always.
             level: CPU level of the kernels; default: the best that runs here.
@@ -99,7 +100,7 @@ class Runner:
             UnsupportedModelError: It holds no model that runs here.
             OutOfMemoryError: The weights do not fit as `quantize` wants them.
         """
-        architecture = read_architecture(checkpoint)
+        architecture = read_architecture(checkpoint, skip_dense=embeds == "skip")
         self.architecture = architecture
         self.spec = architecture.spec
         self.arithmetic: Arithmetic = arithmetic

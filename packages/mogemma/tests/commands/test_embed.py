@@ -160,6 +160,13 @@ def test_it_says_so_when_the_model_was_not_made_for_vectors() -> None:
     assert "was made to write" in result.stderr
 
 
+def test_it_says_so_when_the_dense_heads_are_left_out() -> None:
+    whole, skipped = run("embed", "-m", EMBEDDER, "a"), run("embed", "-m", EMBEDDER, "--dense", "skip", "a")
+    assert not np.array_equal(lines(whole), lines(skipped))
+    assert "without the dense heads" in skipped.stderr
+    assert "without the dense heads" not in whole.stderr
+
+
 def test_the_variable_for_embedding_models_comes_before_that_for_all() -> None:
     found = document(run("embed", "--json", "a", MOGEMMA_MODEL=WRITER, MOGEMMA_EMBEDDING_MODEL=EMBEDDER))
     assert found["model"]["path"] == EMBEDDER

@@ -95,8 +95,8 @@ def _n_weights(matrices: Iterable[Mapping[str, Any]]) -> int:
     return sum(int(matrix["n_rows"] * matrix["n_columns"]) for matrix in matrices)
 
 
-def read_architecture(checkpoint: Checkpoint) -> Architecture:
-    """Describe a checkpoint and find its weights.
+def read_architecture(checkpoint: Checkpoint, *, skip_dense: bool = False) -> Architecture:
+    """Describe a checkpoint and find its weights; with `skip_dense` without the dense heads of EmbeddingGemma.
 
     Raises:
         UnsupportedModelError: No family here is its, or it lacks what its family needs.
@@ -105,7 +105,7 @@ def read_architecture(checkpoint: Checkpoint) -> Architecture:
     spec = read_spec(checkpoint)
     _check_heads(spec, checkpoint)
     weights = Weights(checkpoint, spec)
-    dense = dense_heads(checkpoint, spec, weights.projection())
+    dense = dense_heads(checkpoint, spec, weights.projection(), skip=skip_dense)
     return Architecture(spec, weights.struct(dense), len(dense))
 
 

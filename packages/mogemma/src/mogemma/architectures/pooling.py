@@ -17,10 +17,14 @@ _GGUF_MEAN = 1
 _GGUF_DENSE = ("dense_2.weight", "dense_3.weight")
 
 
-def dense_heads(checkpoint: Checkpoint, spec: ModelSpec, projection: Tensor | None = None) -> tuple[Tensor, ...]:
+def dense_heads(
+    checkpoint: Checkpoint, spec: ModelSpec, projection: Tensor | None = None, *, skip: bool = False
+) -> tuple[Tensor, ...]:
     """The dense matrices of EmbeddingGemma in the order of use; none for a generative model.
 
-    `projection` is the only one of a model that has it among its own weights, and needs no modules beside them.
+    Args:
+        projection: The only one of a model that has it among its own weights, and needs no modules beside them.
+        skip: Leave out those beside the weights, wherever they are.
 
     Raises:
         UnsupportedModelError: The file lacks them, or pools or normalises in another way: its vectors would be wrong.
@@ -28,34 +32,35 @@ def dense_heads(checkpoint: Checkpoint, spec: ModelSpec, projection: Tensor | No
     """
     if spec.is_causal:
         return ()
-    heads = _from_gguf(checkpoint) if checkpoint.kind == "gguf" else _from_modules(checkpoint)
+    heads = _from_gguf(checkpoint, skip) if checkpoint.kind == "gguf" else _from_modules(checkpoint, skip)
     if projection is not None:
         if heads:
             raise UnsupportedModelError(
                 f"{checkpoint.path}: modules.json names {len(heads)} dense heads beside the model's own projection."
             )
         return (projection,)
-    if not heads:
+    if not heads and not skip:
         raise UnsupportedModelError(
             f"{checkpoint.path} has no dense heads, so its vectors would not be those of the model. Use the original "
-            "folder with 2_Dense and 3_Dense, or a GGUF file converted together with its dense modules."
+            "folder with 2_Dense and 3_Dense, or a GGUF file converted together with its dense modules; dense='skip' asks for "
+            "the mean hidden states alone, to compare with others that leave the heads out."
         )
     _check_shapes(heads, spec.hidden_dim)
     return heads
 
 
-def _from_gguf(checkpoint: Checkpoint) -> tuple[Tensor, ...]:
+def _from_gguf(checkpoint: Checkpoint, skip: bool) -> tuple[Tensor, ...]:
     pooling = checkpoint.metadata.get("gemma-embedding.pooling_type", _GGUF_MEAN)
     if isinstance(pooling, np.ndarray) or pooling != _GGUF_MEAN:
         raise UnsupportedModelError(
             f"{checkpoint.path}: pooling type {pooling!r:.40}; EmbeddingGemma takes the mean (1)."
         )
-    if not any(name in checkpoint.tensors for name in _GGUF_DENSE):
+    if skip or not any(name in checkpoint.tensors for name in _GGUF_DENSE):
         return ()
     return tuple(map(checkpoint.tensor, _GGUF_DENSE))
 
 
-def _from_modules(checkpoint: Checkpoint) -> tuple[Tensor, ...]:
+def _from_modules(checkpoint: Checkpoint, skip: bool) -> tuple[Tensor, ...]:
     """Follow modules.json of the sentence-transformers layout."""
     modules = checkpoint.read_json("modules.json")
     if modules is None:
@@ -67,7 +72,7 @@ def _from_modules(checkpoint: Checkpoint) -> tuple[Tensor, ...]:
         kind = str(module.get("type", "")).rpartition(".")[2]
         folder = str(module.get("path", ""))
         if kind == "Dense":
-            heads.append(_dense(checkpoint, folder))
+            heads += [] if skip else [_dense(checkpoint, folder)]
         elif kind == "Pooling":
             _check_mean(checkpoint, folder)
         elif kind not in {"Transformer", "Normalize"}:

@@ -86,6 +86,8 @@ def embed(
         advise(embedder.info)
         if embedder.info.generates:
             notice(f"{embedder.info.path} was made to write: its vectors are mean hidden states, and poor for search.")
+        elif not embedder.info.dense_heads:
+            notice("The vectors are without the dense heads: compare them with others made so only.")
         with interruptible() as cancel, Progress("Embedding") as progress:
             vectors = embedder.embed(several, dimensions=dimensions, prompt=task, on_progress=progress, cancel=cancel)
         if form is None:

@@ -83,6 +83,11 @@ _SAMPLING = (
         "--logprobs", type=int, metavar="N", help="With --json: log-probabilities of each token and the N likeliest."
     ),
 )
+_DENSE = option(
+    "--dense",
+    type=click.Choice(["required", "skip"]),
+    help="skip leaves the dense heads of EmbeddingGemma out, also where the file has none. [default: required]",
+)
 _LOADING = (
     option(
         "--context",
@@ -110,7 +115,7 @@ def generation_options(command: _Command) -> _Command:
 
 def embedding_options(command: _Command) -> _Command:
     """The options that an embedding model is loaded with, but for the model."""
-    return _with(command, (_THREADS, _ARITHMETIC, _QUANTIZE))
+    return _with(command, (_THREADS, _ARITHMETIC, _QUANTIZE, _DENSE))
 
 
 def _with(command: _Command, options: Sequence[Callable[[Any], Any]]) -> _Command:
