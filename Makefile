@@ -60,6 +60,7 @@ check: install ## imports go one way, documents name what there is, models are a
 	@$(RUN) python tools/performance_table.py --check
 	@$(RUN) python tools/models_table.py --check
 	@$(RUN) python -m mogemma_release.workflows
+	@$(RUN) release docs --check
 
 demo: install ## fetch Gemma 3 270M (253 MB, once) and let it continue PROMPT
 	@model=$$($(RUN) python tools/fetch_models.py gemma-3-270m) && \

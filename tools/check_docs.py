@@ -33,7 +33,7 @@ OUTSIDE = frozenset({"_PYTHON_HOST_PLATFORM", "pytest", "sha256sum", "macosx-11.
 PACKAGES = frozenset({"mogemma", "mogemma_bench", "mogemma_release"})
 """Where dotted names can be imported from."""
 
-GENERATED = frozenset({"_kernel", "build", "dist", ".venv"})
+GENERATED = frozenset({"_kernel", "build", "dist", "evidence", ".venv"})
 """Folders that a fresh clone does not have."""
 
 _SUFFIXES = "gguf h json lock mbox md model mojo npz o py safetensors so toml yml".split()

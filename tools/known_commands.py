@@ -13,13 +13,14 @@ import mogemma.cli
 import mogemma_bench.cli
 import mogemma_release.cli
 
-OTHERS = frozenset({"bump-my-version", "cd", "git", "mojo", "pip", "pytest"})
+OTHERS = frozenset({"bump-my-version", "cd", "gh", "git", "mojo", "pip", "pytest", "towncrier"})
 """Programs of others, of whose arguments only paths are looked at."""
 
 UV_OPTIONS = frozenset({"--package", "--extra", "--python"})
 """Options of `uv run` that take a value."""
 
 _PLACEHOLDER = re.compile(r"<[\w /]+>")
+_QUOTED = re.compile(r'"[^"]*"')
 _VARIABLE = re.compile(r"[A-Z_]+=")
 _OURS = ("docs/", "mojo/", "packages/", "tools/")
 _SHELL = frozenset({"for", "do", "done", "export"})
@@ -50,7 +51,8 @@ class Commands:
     def findings(self, line: str) -> Iterator[str]:
         """What is wrong with a line of shell."""
         before = ""
-        for part in re.split(r"&&|\|\|?|;", re.sub(r"(^|\s)#.*", "", line)):
+        plain = _QUOTED.sub(lambda quoted: re.sub(r"[&|;]", ",", quoted[0]), re.sub(r"(^|\s)#.*", "", line))
+        for part in re.split(r"&&|\|\|?|;", plain):
             try:
                 words = shlex.split(_PLACEHOLDER.sub("X", part).strip(" ()$"))
             except ValueError as error:
@@ -73,7 +75,7 @@ class Commands:
             yield from self._in_script(rest)
         elif program in self.options:
             yield from self._in_own(program, rest)
-        elif program in OTHERS:
+        elif program in OTHERS or program.startswith("build/"):
             for path in rest:
                 if path.startswith(_OURS) and not (self._repository / path).exists():
                     yield f"gives `{program}` the path {path}, which does not exist"

@@ -22,6 +22,10 @@ from mogemma_release.runbook import (
 )
 
 
+def test_the_committed_pages_are_what_the_runbook_and_the_baselines_say() -> None:
+    assert stale_pages(Repository(ROOT)) == {}
+
+
 def test_the_runbook_page_has_every_step_item_platform_and_reason() -> None:
     page = "\n".join(runbook_page())
     for step in (*EVIDENCE, *PUBLISHING, *DRY_RUN):

@@ -75,7 +75,7 @@ def runbook_page() -> Iterator[str]:
     yield ""
     yield f"How a version of {PACKAGE} is built, proved, published and, if need be, replaced. Every step is data in"
     yield "`mogemma_release.runbook`, which `release` runs and this page is written from. `release plan` shows where a release"
-    yield "stands, and `release COMMAND --json` is for programs."
+    yield "stands; each command takes `--json`, for programs."
     yield from _scope()
     yield from _evidence()
     yield from _matrix_checks()
@@ -98,7 +98,7 @@ def _scope() -> Iterator[str]:
     yield ""
     yield from (f"- {name}: {reason}" for name, reason in SKIPPED.items())
     yield ""
-    yield "Build tooling is uv and Mojo. The Linux aarch64 wheel is built and tried through QEMU (`docker/setup-qemu-action`)."
+    yield "Build tooling is uv and Mojo. The Linux aarch64 wheel is built and tried through QEMU ([docker/setup-qemu-action](https://github.com/docker/setup-qemu-action))."
     yield "How artifacts are built, looked into and reproduced is in [building.md](building.md)."
 
 
