@@ -28,6 +28,7 @@ from mogemma import (
     ModelNotFoundError,
     MogemmaError,
     SyncGemmaModel,
+    TokenizerError,
     UnsupportedModelError,
 )
 
@@ -101,6 +102,15 @@ def adapter(folder: Path) -> Path:
     return folder
 
 
+def half_sharded(folder: Path) -> Path:
+    path = copy_folder(GEMMA, folder / "model")
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    (path / "model.safetensors").rename(path / names[0])
+    index = {"weight_map": {"model.norm.weight": names[0], "model.embed_tokens.weight": names[1]}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    return path
+
+
 def reshaped(name: str, shape: tuple[int, ...]) -> Callable[[Stored], Stored]:
     return lambda tensors: {**tensors, name: (tensors[name][0], shape, tensors[name][2])}
 
@@ -120,7 +130,11 @@ BAD: dict[str, Bad] = {
     "a page in place of a download": Bad(file("m.gguf", b"<!DOCTYPE html><html>"), ModelFormatError, r"m\.gguf"),
     "a GGUF file cut short": Bad(cut(GEMMA / "model.gguf", 200_000), ModelFormatError, r"model\.gguf"),
     "a folder cut short": Bad(shortened, ModelFormatError, r"model\.safetensors"),
-    "an adapter": Bad(adapter, ModelNotFoundError, "holds an adapter"),
+    "an adapter": Bad(adapter, ModelNotFoundError, r"holds an adapter \(LoRA\)"),
+    "an adapter in GGUF": Bad(
+        gguf(metadata={"general.type": "adapter"}), UnsupportedModelError, r"model\.gguf.*adapter \(LoRA\)"
+    ),
+    "half a sharded checkpoint": Bad(half_sharded, ModelNotFoundError, "half a sharded.*model-00002-of-00002"),
     # another model
     "another model type": Bad(config(model_type="llama"), UnsupportedModelError, "model type 'llama'.*gemma3"),
     "no model type": Bad(config(model_type=None), UnsupportedModelError, "model type None"),
@@ -142,6 +156,10 @@ BAD: dict[str, Bad] = {
     "another vocabulary": Bad(config(vocab_size=500), ModelFormatError, r"embed_tokens.*\(512, 40\).*\(500, 40\)"),
     "other heads": Bad(config(num_attention_heads=2), ModelFormatError, r"q_proj.*\(64, 40\).*\(32, 40\)"),
     "another mlp": Bad(config(intermediate_size=57), ModelFormatError, r"gate_proj.*\(56, 40\).*\(57, 40\)"),
+    "heads that share unevenly": Bad(config(num_key_value_heads=3), ModelFormatError, "4 heads cannot share 3 heads"),
+    "two families at once": Bad(
+        config(text_config={"model_type": "gemma2"}), ModelFormatError, "both 'gemma2' and 'gemma3_text'"
+    ),
     "layer types of another length": Bad(config(layer_types=["full_attention"]), ModelFormatError, "'layer_types'"),
     # fields of the wrong kind
     "a size that is a text": Bad(config(hidden_size="40"), ModelFormatError, r"config\.json: 'hidden_size' is '40'"),
@@ -307,6 +325,41 @@ def test_the_text_model_inside_a_multimodal_one_runs(tmp_path: Path, prefix: str
     path = copy_folder(GEMMA, tmp_path / "model", fields, tensors=inside)
     with SyncGemmaModel(path, threads=1) as whole, SyncGemmaModel(GEMMA, threads=1) as alone:
         assert np.array_equal(whole.logits([2, 300, 17, 5]), alone.logits([2, 300, 17, 5]))
+
+
+def tokens_for_another(folder: Path, n_tokens: int) -> Path:
+    """The tiny Gemma with a tokenizer.json of so many tokens, those beyond the model's 512 made of letters."""
+    path = copy_folder(GEMMA, folder / "model")
+    tokenizer = json.loads((path / "tokenizer.json").read_bytes())
+    model, added = tokenizer["model"], tokenizer["added_tokens"]
+    model["vocab"] = {text: token for text, token in model["vocab"].items() if token < n_tokens}
+    model["vocab"] |= {chr(0x4E00 + token): token for token in range(512, n_tokens)}
+    known = {text for text, token in model["vocab"].items()}
+    model["merges"] = [pair for pair in model["merges"] if "".join(pair) in known]
+    tokenizer["added_tokens"] = [token for token in added if token["id"] < n_tokens]
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("n_tokens", [400, 500, 513, 600])
+def test_a_tokenizer_of_another_model_is_said_to_be_one_and_ids_run(tmp_path: Path, n_tokens: int) -> None:
+    path = tokens_for_another(tmp_path, n_tokens)
+    with SyncGemmaModel(path, threads=1) as model:
+        assert np.isfinite(model.logits([2, 7, 9])).all()
+        for use in (model.generate, model.count_tokens, lambda text: model.chat([{"role": "user", "content": text}])):
+            with pytest.raises(TokenizerError, match=rf"has {n_tokens} tokens, the model 512: it is another model's"):
+                use("Hello")
+
+
+def test_a_tokenizer_may_name_placeholders_that_the_model_lacks_and_a_model_may_be_padded(tmp_path: Path) -> None:
+    """Gemma 3 1B has no place for an image, which its tokenizer names; Gemma 3 4B has 64 tokens without a name."""
+    path = copy_folder(GEMMA, tmp_path / "more")
+    tokenizer = json.loads((path / "tokenizer.json").read_bytes())
+    tokenizer["added_tokens"].append({"id": 512, "content": "<|placeholder|>", "special": True})
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    for one in (path, tokens_for_another(tmp_path, 505)):
+        with SyncGemmaModel(one, threads=1) as model, SyncGemmaModel(GEMMA, threads=1) as whole:
+            assert model.tokenizer.encode("Hello") == whole.tokenizer.encode("Hello")
 
 
 def use(model: type[SyncGemmaModel | EmbeddingModel], path: Path) -> None:

@@ -32,7 +32,7 @@ class LoadedModel:
     def __init__(self, checkpoint: Checkpoint, runner: Runner) -> None:
         self._checkpoint = checkpoint
         self._runner = runner
-        self._tokenizer = _tokenizer_of(checkpoint, runner)
+        self._tokenizer = _tokenizer_of(checkpoint, runner).of_model(runner.spec.vocab_size, checkpoint.path)
         self._is_open = True
 
     @property

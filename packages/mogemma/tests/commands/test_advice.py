@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from checkpoints import GEMMA, QUANT_ZOO, copy_folder
+from checkpoints import GEMMA, QUANT_ZOO, TINY, copy_folder
 from commandline import EMBEDDER, WRITER, run
 
 from mogemma import session
@@ -55,6 +55,18 @@ def test_a_model_larger_than_memory_is_said_to_stay_in_its_file(monkeypatch: pyt
     assert "The weights stay in the file" in result.stderr
     shown = dict(line.split("  ", 1) for line in run("info", "-m", path).stdout.splitlines())
     assert shown["too big to pack"].strip() == "yes"
+
+
+@pytest.mark.parametrize(
+    ("case", "parts"),
+    [("gemma3-vision", "multi_modal_projector, vision_tower"), ("gemma4-e2b-mm", "audio_tower, vision")],
+)
+def test_a_model_that_also_sees_or_hears_writes_and_says_once_what_is_left_alone(case: str, parts: str) -> None:
+    result = run("info", "-m", str(TINY / case))
+    assert result.exit_code == 0
+    assert result.stderr.count("is left alone") == 1
+    assert f"It is the text of this model that runs; {parts}" in result.stderr
+    assert "left alone" not in run("info", "-m", WRITER).stderr
 
 
 def test_a_context_cut_to_memory_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,11 @@ def _read_metadata(cursor: Cursor, n_keys: int) -> dict[str, Any]:
         raise UnsupportedModelError(
             f"{cursor.path} is one of {n_parts} parts of a split GGUF. Join them first: llama-gguf-split --merge."
         )
+    if str(metadata.get("general.type")) == "adapter":
+        raise UnsupportedModelError(
+            f"{cursor.path} is an adapter (LoRA), which changes a model, and no model. Merge the two (llama-export-lora) "
+            "and give that file."
+        )
     return metadata
 
 

@@ -24,6 +24,8 @@ def advise(info: ModelInfo) -> None:
             "The weights stay in the file, for memory is too short to keep them ready for use: everything takes longer. "
             "Close other programs, or take a smaller model."
         )
+    if info.unused_parts:
+        notice(f"It is the text of this model that runs; {', '.join(info.unused_parts)} is left alone.")
     if info.is_context_cut:
         notice(
             f"The context is {info.context:,} tokens, of {info.max_context:,} that this model was made for: the KV cache of "

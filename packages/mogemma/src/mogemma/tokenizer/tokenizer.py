@@ -55,6 +55,16 @@ class Tokenizer:
 
         return cls(lambda: read_folder_vocabulary(Path(path), add_eos=add_eos))
 
+    def of_model(self, n_tokens: int, model: object) -> Tokenizer:
+        """The same for a model of so many tokens: its first use is a TokenizerError if it is made for another."""
+
+        def checked() -> Vocabulary:
+            vocabulary = self._vocabulary
+            vocabulary.check_fits(n_tokens, model)
+            return vocabulary
+
+        return Tokenizer(checked)
+
     @property
     def vocab_size(self) -> int:
         """Number of pieces; a model may have more rows than that (Gemma 3 4B: 64 more)."""
