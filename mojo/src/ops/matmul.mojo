@@ -222,7 +222,8 @@ def unpack_panel[
     comptime read_bytes = LANES * step_bytes[F]()
     var weights = part.product.weights
     var spare = scratch.unsafe_offset(PANEL_BYTES)
-    comptime for r in range(VECTORS):
+    # Not unrolled: the code for all formats is most of the library.
+    for r in range(VECTORS):
         var row = part.row + LANES * r
         var tile = scratch.unsafe_offset(r * tile_bytes)
         if weights.layout != STORED:
