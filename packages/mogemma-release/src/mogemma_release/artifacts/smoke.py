@@ -68,12 +68,14 @@ def smoke(repository: Repository, folder: Path, model: Path | None, report: Repo
                 file, f"Python {_dotted(newest)}, built here", _install_and_run(found[newest], file, model), report
             )
         elif (platform := _platform(file)) is None:
-            yield Check(file.name, "run", passed=False, detail="its name has the tag of no platform of mogemma")
+            yield Check(
+                file.name, "import and a token", passed=False, detail="its name has the tag of no platform of mogemma"
+            )
         elif platform.name == _this_platform():
             for version, python in found.items():
                 yield _ran(file, f"Python {_dotted(version)}", _install_and_run(python, file, model), report)
         elif reason := _why_not(platform):
-            yield Check(file.name, "run", passed=None, detail=reason)
+            yield Check(file.name, "import and a token", passed=None, detail=reason)
         else:
             yield _ran(file, "under qemu", [_emulated(repository, file, model)], report)
 
