@@ -22,8 +22,8 @@ _DAMAGE = (
     EOFError,
     ValueError,
     KeyError,
-    NotImplementedError,
-    RuntimeError,
+    NotImplementedError,  # zipfile, of a compression it does not know
+    RuntimeError,  # zipfile, of an entry that is encrypted
 )
 
 
