@@ -105,7 +105,7 @@ def test_mojo_relative_imports_out_of_the_folder_are_resolved(tmp_path: Path) ->
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    write(tmp_path / check_imports.LIBRARY, __init__="", _native="import cffi\n", errors="")
+    write(tmp_path / check_imports.LIBRARY, __init__="", _native__kernel="import cffi\n", errors="")
     write(tmp_path / check_imports.KERNEL, abi="from ops.rope import rope\n", ops__rope="")
     write(tmp_path / "packages/mogemma-bench/src/mogemma_bench", cli="from mogemma import SyncGemmaModel\n")
     return tmp_path
@@ -119,7 +119,7 @@ def test_a_sound_repository_has_no_findings(repository: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("file", "source", "finding"),
     [
-        ("packages/mogemma/src/mogemma/errors.py", "from cffi import FFI\n", "only mogemma/_native.py may"),
+        ("packages/mogemma/src/mogemma/errors.py", "from cffi import FFI\n", "only mogemma/_native/kernel.py may"),
         ("packages/mogemma/src/mogemma/errors.py", "import mogemma_bench\n", "nothing may use mogemma_bench"),
         (
             "packages/mogemma-bench/src/mogemma_bench/cli.py",

@@ -16,8 +16,9 @@ import numpy as np
 from blocks import FLOATS, random_matrix
 from models import make_engine, make_model, packed
 
-from mogemma import _native
 from mogemma._native import Kernel, SequenceRun, dequantize, load_kernel
+from mogemma._native import engine as engine_module
+from mogemma._native import handle as handle_module
 from mogemma.checkpoint import TensorType
 
 PAGE = mmap.PAGESIZE
@@ -25,7 +26,7 @@ NO_ACCESS = 0
 
 
 class GuardedMemory:
-    """In the place of `_native.Memory`: ends with its last byte."""
+    """In the place of `Memory`: ends with its last byte."""
 
     def __init__(self, kernel: Kernel, n_bytes: int, purpose: str) -> None:
         n_pages = -(-n_bytes // PAGE)
@@ -109,7 +110,8 @@ def fill_a_context(kernel: Kernel, **extras: Any) -> None:
 
 def main(level: str) -> None:
     kernel = load_kernel(level)
-    _native.__dict__["Memory"] = GuardedMemory
+    for module in (engine_module, handle_module):
+        module.__dict__["Memory"] = GuardedMemory
     multiply_in_every_format(kernel)
     fill_a_context(kernel)
     fill_a_context(kernel, **EXTRAS)

@@ -63,7 +63,7 @@ def packed(
     assert n_bytes > 0
     memory = (allocate or aligned)(n_bytes)
     for first, n_rows in slices or [(0, matrix["n_rows"])]:
-        assert lib.mogemma_pack(engine._engine, stored, to, first, n_rows, ffi.from_buffer(memory)) == 0
+        assert lib.mogemma_pack(engine.handle._engine, stored, to, first, n_rows, ffi.from_buffer(memory)) == 0
     return {**matrix, "data": memory, "layout": to}
 
 

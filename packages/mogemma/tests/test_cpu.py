@@ -250,13 +250,13 @@ def test_a_level_that_the_processor_lacks_is_answered_with_those_it_has(monkeypa
     """A machine with AVX2 and nothing newer; without even that there is a sentence too."""
     plainest, *others = runnable_levels()
     needs = {one["name"]: set(one["needs"]) for one in installed_levels()}
-    monkeypatch.setattr("mogemma._native.instruction_flags", lambda: frozenset(needs[plainest]))
+    monkeypatch.setattr("mogemma._native.kernel.instruction_flags", lambda: frozenset(needs[plainest]))
     for lacking in others:
         with pytest.raises(KernelError, match=rf"No kernel '{lacking}'.*it can run: {plainest}\."):
             load_kernel.__wrapped__(lacking)
     assert load_kernel.__wrapped__().level == plainest
     if needs[plainest]:
-        monkeypatch.setattr("mogemma._native.instruction_flags", frozenset)
+        monkeypatch.setattr("mogemma._native.kernel.instruction_flags", frozenset)
         with pytest.raises(KernelError, match="it can run: none of those installed"):
             load_kernel.__wrapped__()
 

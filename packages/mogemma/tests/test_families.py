@@ -415,7 +415,7 @@ def test_every_family_that_writes_gives_vectors_too(case: str) -> None:
 
 def test_the_table_of_per_layer_embeddings_is_neither_packed_nor_read_as_a_whole() -> None:
     with opened("gemma4-e2b", quantize="q8_0") as runner:
-        matrices = runner.engine._matrices
+        matrices = [matrix.native for matrix in runner.engine.matrices.all]
         table = runner.engine._model.ple_embedding
         assert table.layout == 0
         assert table.format == gguf.GGMLQuantizationType.BF16

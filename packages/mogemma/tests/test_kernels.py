@@ -301,7 +301,7 @@ def test_rows_that_cannot_be_packed_are_refused(engines: Engines, first: int, n_
     data = ffi.from_buffer(matrix["data"])
     native = ffi.new("mogemma_matrix *", {"data": data, "n_rows": 40, "n_columns": 64, "format": 8})
     memory = ffi.new("char[]", lib.mogemma_packed_bytes(native, lib.MOGEMMA_PACKED))
-    done = lib.mogemma_pack(engine._engine, native, lib.MOGEMMA_PACKED, first, n_rows, memory)
+    done = lib.mogemma_pack(engine.handle._engine, native, lib.MOGEMMA_PACKED, first, n_rows, memory)
     assert engine.kernel.status_name(done) == status
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from blocks import random_matrix
 
-from mogemma import _native
+import mogemma
 from mogemma._native import (
     LEVEL_VARIABLE,
     STRUCTS,
@@ -123,7 +123,7 @@ def test_every_function_refuses_null_pointers(kernel: Kernel) -> None:
 
 def test_kernels_read_and_write_no_byte_beyond_their_memory(level: str) -> None:
     script = Path(__file__).with_name("guarded.py")
-    source = str(Path(_native.__file__).parents[1])
+    source = str(Path(mogemma.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, str(script), level], capture_output=True, text=True, check=False, env={"PYTHONPATH": source}
     )

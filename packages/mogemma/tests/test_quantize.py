@@ -75,7 +75,7 @@ def quantized(
     memory = aligned(lib.mogemma_quantized_bytes(stored, int(target), to))
     buffer = ffi.from_buffer(memory)
     for first, n in slices or [(0, matrix["n_rows"])]:
-        assert lib.mogemma_quantize(engine._engine, stored, int(target), to, first, n, buffer) == 0
+        assert lib.mogemma_quantize(engine.handle._engine, stored, int(target), to, first, n, buffer) == 0
     return memory
 
 
@@ -132,7 +132,7 @@ def test_rows_are_written_to_any_place_and_not_a_byte_beyond(engine: Engine, tar
     for offset in (1, 2, 7):
         memory = np.full(len(wanted) + 64, 0xA5, np.uint8)
         place = ffi.from_buffer(memory) + offset
-        assert lib.mogemma_quantize(engine._engine, stored, int(target), lib.MOGEMMA_STORED, 0, 19, place) == 0
+        assert lib.mogemma_quantize(engine.handle._engine, stored, int(target), lib.MOGEMMA_STORED, 0, 19, place) == 0
         assert np.array_equal(memory[offset : offset + len(wanted)], wanted)
         assert (memory[:offset] == 0xA5).all()
         assert (memory[offset + len(wanted) :] == 0xA5).all()
@@ -181,9 +181,9 @@ def test_a_weight_that_is_not_finite_or_would_not_be_is_refused(
     memory = ffi.from_buffer(aligned(weights.nbytes * 2))
     is_good = value == -3e38 and target in FLOATS and target is not TensorType.F16
     for layout in (lib.MOGEMMA_STORED, lib.MOGEMMA_PACKED):
-        status = lib.mogemma_quantize(engine._engine, stored, int(target), layout, 0, 33, memory)
+        status = lib.mogemma_quantize(engine.handle._engine, stored, int(target), layout, 0, 33, memory)
         assert engine.kernel.status_name(status) == ("0" if is_good else "NOT_FINITE")
-        assert lib.mogemma_quantize(engine._engine, stored, int(target), layout, 0, 32, memory) == 0
+        assert lib.mogemma_quantize(engine.handle._engine, stored, int(target), layout, 0, 32, memory) == 0
 
 
 @every_target
@@ -208,7 +208,7 @@ def test_a_model_quantised_on_load_is_the_quantised_model(level: str, target: Te
     model = make_model(hidden_dim=256, mlp_dim=512, n_heads=4, head_dim=64, dense_dims=(96, 32))
     options: dict[str, Any] = {"level": level, "arithmetic": "MOGEMMA_INT8"}
     loaded = make_engine(model, **options)
-    loaded.pack(lambda: None, floats_as=floats_as(target))
+    loaded.matrices.pack(lambda: None, floats_as=floats_as(target))
     layers = [
         {name: as_type(target, value) if isinstance(value, dict) else value for name, value in layer.items()}
         for layer in model["layers"]
@@ -242,11 +242,13 @@ def test_what_cannot_be_quantised_has_no_size_and_is_refused(engine: Engine) -> 
         native = ffi.new("mogemma_matrix *", fields)
         for layout in (lib.MOGEMMA_STORED, lib.MOGEMMA_PACKED):
             assert lib.mogemma_quantized_bytes(native, target, layout) == 0
-            status = lib.mogemma_quantize(engine._engine, native, target, layout, 0, 16, memory)
+            status = lib.mogemma_quantize(engine.handle._engine, native, target, layout, 0, 16, memory)
             assert engine.kernel.status_name(status) == "BAD_FORMAT"
     good = ffi.new("mogemma_matrix *", {"data": memory, "n_rows": 16, "n_columns": 64, "format": 0})
     for first, n_rows in ((8, 8), (-16, 16), (0, 0), (0, 17)):
-        status = lib.mogemma_quantize(engine._engine, good, lib.MOGEMMA_Q8_0, lib.MOGEMMA_PACKED, first, n_rows, memory)
+        status = lib.mogemma_quantize(
+            engine.handle._engine, good, lib.MOGEMMA_Q8_0, lib.MOGEMMA_PACKED, first, n_rows, memory
+        )
         assert engine.kernel.status_name(status) == "BAD_ARGUMENT"
     assert lib.mogemma_quantized_bytes(good, lib.MOGEMMA_Q8_0, lib.MOGEMMA_PLANES) == 0
 
@@ -312,9 +314,9 @@ def test_quantised_weights_of_a_file_stay_as_they_are(level: str) -> None:
     model = make_model(hidden_dim=64, mlp_dim=96, kind=TensorType.Q4_0)
     engine = make_engine(model, level=level)
     expected = alone(engine, token_ids(5))
-    n_bytes = engine.packed_bytes()
-    engine.pack(lambda: None, floats_as=floats_as(TensorType.Q8_0))
-    assert engine.in_memory_bytes == n_bytes > 0
+    n_bytes = engine.matrices.packed_bytes()
+    engine.matrices.pack(lambda: None, floats_as=floats_as(TensorType.Q8_0))
+    assert engine.matrices.in_memory_bytes == n_bytes > 0
     assert np.array_equal(alone(engine, token_ids(5)), expected)
 
 
@@ -352,7 +354,7 @@ def test_weights_that_nobody_insists_on_packing_stay_in_the_file_and_give_the_sa
     path = QUANT_ZOO / "model.gguf" if arithmetic == "int8" else gemma_path
     with open_checkpoint(path) as checkpoint, Runner(checkpoint, arithmetic=arithmetic) as runner:
         expected = Session(runner).logits(range(2, 40))
-        runner.engine.finish_packing()
+        runner.engine.matrices.finish_packing()
         assert (runner.packed_bytes > 0, runner.is_short_of_memory) == (True, False)
     monkeypatch.setattr(session, "available_memory", lambda: 1000.0)
     with SyncGemmaModel(path, arithmetic=arithmetic) as model:

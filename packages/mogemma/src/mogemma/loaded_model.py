@@ -61,7 +61,7 @@ class LoadedModel:
         """Raise ModelClosedError once the model was closed."""
         if not self._is_open:
             raise ModelClosedError("This model was closed. Load it again.")
-        self._runner.engine.check_process()
+        self._runner.engine.handle.check_process()
 
     def _ids(self, text: Prompt) -> list[int]:
         self.check_open()

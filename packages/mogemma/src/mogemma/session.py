@@ -135,7 +135,7 @@ class Runner:
     @property
     def packed_bytes(self) -> int:
         """Weights that are in memory in the order in which they are read, by now."""
-        return self.engine.in_memory_bytes
+        return self.engine.matrices.in_memory_bytes
 
     def _pack(self, on_slice: Callable[[], None], wanted: bool | None, *, with_head: bool) -> None:
         """Spend memory of the weights' size on faster reading, where that pays.
@@ -148,7 +148,7 @@ class Runner:
         target = self.quantize or ("bf16" if self.arithmetic == "bfloat16" else None)
         floats_as = None if target is None else WEIGHT_TYPES[target]
         try:
-            size = self.engine.packed_bytes(floats_as=floats_as, with_head=with_head)
+            size = self.engine.matrices.packed_bytes(floats_as=floats_as, with_head=with_head)
             fits = size < _MOST_OF_MEMORY * available_memory()
             if self.quantize is not None:
                 if not fits:
@@ -161,10 +161,10 @@ class Runner:
                 self.is_short_of_memory = pays and not fits
                 wanted = pays and fits
                 if wanted and self.arithmetic == "int8":
-                    self.engine.pack_later(on_slice, with_head=with_head)
+                    self.engine.matrices.pack_later(on_slice, with_head=with_head)
                     return
             if wanted or self.quantize is not None:
-                self.engine.pack(on_slice, floats_as=floats_as, with_head=with_head)
+                self.engine.matrices.pack(on_slice, floats_as=floats_as, with_head=with_head)
         except BaseException:
             self.engine.close()
             raise

@@ -85,8 +85,8 @@ def test_closing_waits_for_the_running_call_and_refuses_the_next() -> None:
 
 def wait_until_busy(engine: Engine) -> None:
     """Until another thread is in a call."""
-    while engine._lock.acquire(blocking=False):
-        engine._lock.release()
+    while engine.handle._lock.acquire(blocking=False):
+        engine.handle._lock.release()
         time.sleep(0.001)
 
 
