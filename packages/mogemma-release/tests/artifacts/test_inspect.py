@@ -82,6 +82,29 @@ def test_a_folder_without_artifacts_is_a_sentence(small: Repository, tmp_path: P
     assert "holds no sdist and no wheel" in done.stderr
 
 
+def test_artifacts_are_checked_alone_where_the_others_are_not_there(small: Repository, dist: Path) -> None:
+    rewrite(wheel_of(dist, MAC), lambda files: files.update({"mogemma/weights.gguf": b"GGUF"}))
+    alone = [str(wheel_of(dist, LINUX)), str(next(dist.glob("*.tar.gz")))]
+    done = CliRunner().invoke(main, ["inspect", "--json", "--root", str(small.root), *alone])
+    checks = json.loads(done.stdout)["checks"]
+    assert done.exit_code == 0
+    assert {check["artifact"] for check in checks} == {Path(file).name for file in alone}
+    assert len(checks) > 15
+    done = CliRunner().invoke(main, ["inspect", "--root", str(small.root), str(wheel_of(dist, MAC))])
+    assert done.exit_code == 1
+    assert "mogemma/weights.gguf" in done.stdout
+
+
+def test_a_file_that_is_none_of_this_release_is_named(small: Repository, dist: Path, tmp_path: Path) -> None:
+    other = wheel_of(dist, LINUX).rename(tmp_path / "mogemma-0.0.1-py3-none-any.whl")
+    done = CliRunner().invoke(main, ["inspect", "--root", str(small.root), str(other)])
+    assert done.exit_code == 1
+    assert "is of this release: it publishes mogemma-" in done.stdout
+    done = CliRunner().invoke(main, ["inspect", "--root", str(small.root), str(dist), str(tmp_path / "gone.whl")])
+    assert done.exit_code == 1
+    assert "There is no file" in done.stderr
+
+
 def test_what_is_missing_or_too_much_is_named(small: Repository, dist: Path) -> None:
     name = wheel_of(dist, MAC).name
     wheel_of(dist, MAC).rename(dist / name.replace("py3-none", "cp312-cp312"))

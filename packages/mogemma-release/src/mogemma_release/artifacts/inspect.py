@@ -1,4 +1,4 @@
-"""Is what lies in a folder what a release publishes: every artifact, and nothing else, each as it must be?"""
+"""Is what was built what a release publishes: every artifact, and nothing else, each as it must be?"""
 
 from __future__ import annotations
 
@@ -28,12 +28,34 @@ def inspect(repository: Repository, folder: Path, platforms: Sequence[Platform] 
     recipe = Recipe.of(repository)
     yield _expected_files(recipe, folder, platforms)
     yield _sums(folder)
-    for platform in platforms:
-        file = folder / recipe.wheel_name(platform)
+    names = [*(recipe.wheel_name(platform) for platform in platforms), recipe.sdist_name]
+    for file in (folder / name for name in names):
         if file.is_file():
-            yield from _wheel(file, platform, recipe)
-    if (folder / recipe.sdist_name).is_file():
-        yield from _sdist(folder / recipe.sdist_name, recipe)
+            yield from _artifact(file, recipe)
+
+
+def inspect_files(repository: Repository, files: Sequence[Path]) -> Iterator[Check]:
+    """Every check of artifacts that are not all there are, as where each platform builds its own.
+
+    Raises:
+        ReleaseError: A file is missing.
+    """
+    recipe = Recipe.of(repository)
+    for file in files:
+        if not file.is_file():
+            raise ReleaseError(f"There is no file {file}.")
+        yield from _artifact(file, recipe)
+
+
+def _artifact(file: Path, recipe: Recipe) -> Iterator[Check]:
+    platforms = {recipe.wheel_name(platform): platform for platform in PLATFORMS}
+    if file.name in platforms:
+        yield from _wheel(file, platforms[file.name], recipe)
+    elif file.name == recipe.sdist_name:
+        yield from _sdist(file, recipe)
+    else:
+        named = ", ".join([*platforms, recipe.sdist_name])
+        yield Check(file.name, "is of this release", passed=False, detail=f"it publishes {named}")
 
 
 def _expected_files(recipe: Recipe, folder: Path, platforms: Sequence[Platform]) -> Check:

@@ -29,8 +29,11 @@ FINAL_ONLY = ("GITHUB_RUN_ATTEMPT", "gh release", "pypi-publish")
 
 ORDER = (
     (SOURCE, "release gate", "uv build"),
+    (SOURCE, "uv build", "release inspect"),
+    (SOURCE, "release inspect", "mogemma doctor"),
     (SOURCE, "mogemma doctor", "actions/upload-artifact"),
-    (WHEELS, "cibuildwheel", "import mogemma"),
+    (WHEELS, "cibuildwheel", "release inspect"),
+    (WHEELS, "release inspect", "import mogemma"),
     (WHEELS, "import mogemma", "actions/upload-artifact"),
     (RELEASE, "GITHUB_RUN_ATTEMPT", "actions/download-artifact"),
     (RELEASE, "sha256sum --check", "gh release create"),
