@@ -93,7 +93,12 @@ def test_jobs_platforms_and_pythons_are_the_definitions() -> None:
         (WORKFLOW, "  workflow_dispatch:\n", "", "it starts"),
         (WORKFLOW, "persist-credentials: false", "persist-credentials: true", "persist-credentials True, not False"),
         (WORKFLOW, "needs.build-source.outputs.publish }}\n", "'true' }}\n", "a release is final by"),
-        (WORKFLOW, "release inspect dist/*.whl", "release plan", "does not have 'cibuildwheel' before 'release inspect'"),
+        (
+            WORKFLOW,
+            "release inspect dist/*.whl",
+            "release plan",
+            "does not have 'cibuildwheel' before 'release inspect'",
+        ),
         (WORKFLOW, '-c "import mogemma, ', '-c "import ', "does not have 'release inspect' before 'import mogemma'"),
         (WORKFLOW, '--with "$sdist" mogemma doctor', '--with "$sdist" true', "does not have 'mogemma doctor' before"),
         (WORKFLOW, "mogemma-release release notes", "mogemma-release release note", "calls `release note`, which"),
