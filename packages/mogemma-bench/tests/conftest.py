@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,19 @@ class FakeEngine:
 
     def close(self) -> None:
         self.is_open = False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hears_signals() -> Iterator[None]:
+    """What a script starts in the background is deaf to Ctrl-C, what nohup starts to a closed terminal, and so is all that
+    these start.
+    """
+    deaf = [number for number in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_IGN]
+    for number in deaf:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number in deaf:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture
