@@ -3,8 +3,10 @@
 PROMPT ?= The most important thing about the sea is
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN = $(UV) run --quiet
+RECORDS = docs/baseline-generation.json docs/baseline-embedding.json docs/performance-baselines.md
+EPOCH = git log -1 --format=%ct -- . $(foreach file,$(RECORDS),':(exclude)$(file)')
 
-.PHONY: help install build build-tools wheels smoke smoke-aarch64 test lint format check docs demo benchmark check-release clean
+.PHONY: help install build epoch build-tools wheels smoke smoke-aarch64 test lint format check docs demo benchmark check-release clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -15,8 +17,11 @@ install: $(UV) ## set up .venv with every package and tool, and compile the kern
 
 build: build-tools ## build the sdist and the wheel of every package into dist/
 	@rm -rf dist
-	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(UV) build --quiet --all-packages --build-constraints build/tools.txt --require-hashes
+	@SOURCE_DATE_EPOCH=$$($(EPOCH)) $(UV) build --quiet --all-packages --build-constraints build/tools.txt --require-hashes
 	@ls -l dist/*.whl dist/*.tar.gz
+
+epoch: ## print SOURCE_DATE_EPOCH of a build: when a commit last changed more than what evidence records
+	@$(EPOCH)
 
 build-tools: $(UV) ## list setuptools and mojo-compiler as they are locked in build/tools.txt, for builds of the same bytes
 	@mkdir -p build

@@ -13,7 +13,7 @@ import mogemma.cli
 import mogemma_bench.cli
 import mogemma_release.cli
 
-OTHERS = frozenset({"bump-my-version", "cd", "gh", "git", "mojo", "pip", "pytest", "towncrier"})
+OTHERS = frozenset({"bump-my-version", "cd", "gh", "git", "mojo", "pip", "pytest", "tar", "towncrier"})
 """Programs of others, of whose arguments only paths are looked at."""
 
 UV_OPTIONS = frozenset({"--package", "--extra", "--python"})

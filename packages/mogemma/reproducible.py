@@ -1,6 +1,7 @@
 """Archives of the same bytes from every build, whatever the machine: entries in order, one time, no owner, plain modes.
 
-The time is SOURCE_DATE_EPOCH where that is set, in seconds since 1970, as all builds of a release set it to their commit's.
+The time is SOURCE_DATE_EPOCH where that is set, in seconds since 1970, as all builds of a release set it to their commit's:
+`make epoch`.
 What is left to the machine is its zlib: another implementation compresses the same contents to other bytes.
 """
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from throwaway import change_baseline, commit, git, make_step, set_version, write
+from throwaway import add_remote, change_baseline, commit, git, make_step, set_version, write
 
 from mogemma_release import evidence
 from mogemma_release.decision import PROOFS, Case, Proof, decide
@@ -34,15 +34,29 @@ def ready(repository: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         bundle = Bundle.begin(repository)
         if collect(bundle, repository) is None:
             write_evidence_page(bundle)
+        publish(repository, tmp_path / "remote.git")
         return Case(repository, answer(tmp_path, headSha=repository.commit))
 
     return collect_all
 
 
+def publish(repository: Repository, remote: Path) -> None:
+    """Push main as it is."""
+    if not remote.exists():
+        add_remote(repository.root, remote)
+    git(repository.root, "push", "--quiet", "origin", "HEAD:main")
+
+
 def answer(folder: Path, **fields: Any) -> Path:
-    run = {"status": "completed", "conclusion": "success", "url": "https://example.org/run/1", **fields}
+    return answers(folder, fields)
+
+
+def answers(folder: Path, *runs: Mapping[str, Any]) -> Path:
+    """What GitHub tells of runs, the newest first."""
+    passed = {"status": "completed", "conclusion": "success", "event": "push", "headBranch": "main"}
+    told = [{**passed, "url": f"https://example.org/run/{len(runs) - i}", **run} for i, run in enumerate(runs)]
     file = folder / "ci.json"
-    file.write_text(json.dumps([run]))
+    file.write_text(json.dumps(told))
     return file
 
 
@@ -131,6 +145,24 @@ def test_a_regression_is_a_no_go(ready: Ready, repository: Repository) -> None:
     assert "generation decode x 0.67" in found["baselines"]
 
 
+def test_baselines_that_were_captured_anew_here_take_their_place(
+    ready: Ready, repository: Repository, tmp_path: Path
+) -> None:
+    """After the machine has changed there is no other way to a go."""
+    file = repository.root / GENERATION_BASELINE
+    now = file.read_bytes()
+    change_baseline(file, {}, processor="another")
+    commit(repository.root, "elsewhere")
+    git(repository.root, "tag", "v0.0.9")
+    file.write_bytes(now)
+    commit(repository.root, "here")
+    case = ready()
+    for name in BASELINES.values():
+        (tmp_path / Path(name).name).write_bytes((repository.root / name).read_bytes())
+    assert set(refused(case)) == {"baselines"}
+    assert refused(Case(repository, case.ci, against=str(tmp_path))) == {}
+
+
 def test_baselines_of_another_machine_are_a_no_go(ready: Ready, repository: Repository) -> None:
     file = repository.root / GENERATION_BASELINE
     now = file.read_bytes()
@@ -149,6 +181,8 @@ def test_baselines_of_another_machine_are_a_no_go(ready: Ready, repository: Repo
         ({"conclusion": "failure"}, "has not passed on"),
         ({"status": "in_progress", "conclusion": ""}, "has not passed on"),
         ({"headSha": "0" * 40}, "has not run on"),
+        ({"event": "pull_request"}, "has not run on"),
+        ({"headBranch": "v0.1.0"}, "has not run on"),
     ],
 )
 def test_ci_that_has_not_passed_on_the_commit_is_a_no_go(
@@ -157,6 +191,55 @@ def test_ci_that_has_not_passed_on_the_commit_is_a_no_go(
     ready()
     file = answer(tmp_path, **{"headSha": repository.commit, **fields})
     assert sentence in refused(Case(repository, file))["ci"]
+
+
+def test_of_each_kind_the_newest_run_counts(ready: Ready, repository: Repository, tmp_path: Path) -> None:
+    """One that was green before it was red, or the other way round."""
+    ready()
+    push, by_hand = {"headSha": repository.commit}, {"headSha": repository.commit, "event": "workflow_dispatch"}
+    red = {"conclusion": "failure"}
+    assert "ci" in refused(Case(repository, answers(tmp_path, {**by_hand, **red}, push)))
+    assert "ci" in refused(Case(repository, answers(tmp_path, {**push, **red}, push)))
+    assert "ci" not in refused(Case(repository, answers(tmp_path, push, {**push, **red}, by_hand)))
+    assert "ci" in refused(Case(repository, answers(tmp_path, by_hand)))
+
+
+def test_a_commit_that_is_not_on_githubs_main_is_a_no_go(ready: Ready, repository: Repository, tmp_path: Path) -> None:
+    """Its tag would be used up, and nothing published."""
+    ready()
+    write(repository.root / "new.py", "")
+    commit(repository.root, "later")
+    assert "`git fetch --tags origin`, then merge and push" in refused(Case(repository))["main"]
+    publish(repository, tmp_path / "remote.git")
+    assert "main" not in refused(Case(repository))
+
+
+def test_a_tag_that_only_github_has_is_a_no_go(ready: Ready, repository: Repository) -> None:
+    """What is newer than every tag, and what is compared with, hangs on knowing all."""
+    case = ready()
+    git(repository.root, "tag", "v0.0.9")
+    git(repository.root, "push", "--quiet", "origin", "v0.0.9")
+    assert "main" not in refused(case)
+    git(repository.root, "tag", "--delete", "v0.0.9")
+    assert set(refused(case)) == {"main"}
+
+
+def test_a_main_that_this_clone_has_never_seen_is_a_no_go(ready: Ready, repository: Repository, tmp_path: Path) -> None:
+    case = ready()
+    other = tmp_path / "other"
+    git(tmp_path, "clone", "--quiet", str(tmp_path / "remote.git"), str(other))
+    git(other, "config", "user.name", "Eve")
+    git(other, "config", "user.email", "eve@example.org")
+    write(other / "new.py", "")
+    commit(other, "theirs")
+    git(other, "push", "--quiet", "origin", "HEAD:main")
+    assert "are not known here" in refused(case)["main"]
+
+
+def test_a_remote_that_is_gone_is_a_no_go(ready: Ready, repository: Repository, tmp_path: Path) -> None:
+    case = ready()
+    git(repository.root, "remote", "set-url", "origin", str(tmp_path / "gone.git"))
+    assert refused(case)["main"].startswith("origin cannot be asked: git ls-remote")
 
 
 def test_without_github_the_item_says_how_to_prove_it(

@@ -52,6 +52,17 @@ def test_no_other_version_is_published(repository: Repository, version: str) -> 
     assert (verdict.publish, verdict.reason) == (False, f"{version} is no final version")
 
 
+def test_an_older_version_than_one_that_is_released_is_refused(repository: Repository) -> None:
+    """Whoever asks for the newest would get what is old."""
+    annotate(repository, "v0.1.1")
+    (repository.root / "more").touch()
+    commit(repository.root, "second")
+    on_main(repository)
+    annotate(repository, "v0.1.0")
+    with pytest.raises(ReleaseError, match=r"0\.1\.0 is not newer than 0\.1\.1"):
+        judge(repository, "v0.1.0")
+
+
 def test_a_tag_beside_main_is_a_dry_run(repository: Repository) -> None:
     on_main(repository)
     (repository.root / "scratch").touch()

@@ -78,12 +78,30 @@ def test_the_threshold_is_what_equal_runs_stay_within(repository: Repository) ->
     assert MIN_THRESHOLD < threshold(0.02) < threshold(0.05) < 0.5
 
 
-@pytest.mark.parametrize("field", ["processor", "cores", "cpu_level", "threads", "python", "platform", "memory_bytes"])
+@pytest.mark.parametrize("field", ["processor", "cores", "cpu_level", "threads", "python", "platform"])
 def test_another_machine_cannot_be_compared(
     repository: Repository, baseline: Baseline, noise: Noise, field: str
 ) -> None:
     with pytest.raises(ReleaseError, match=rf"cannot be compared: environment\.{field} was .*, is 'other'"):
         compare(baseline, changed(repository, {}, **{field: "other"}), noise)
+
+
+def test_half_the_memory_is_another_machine(repository: Repository, baseline: Baseline, noise: Noise) -> None:
+    half = baseline.get("environment.memory_bytes") // 2
+    with pytest.raises(ReleaseError, match=r"cannot be compared: environment\.memory_bytes was"):
+        compare(baseline, changed(repository, {}, memory_bytes=half), noise)
+    with pytest.raises(ReleaseError, match=r"environment\.memory_bytes is 'much', not a number"):
+        changed(repository, {}, memory_bytes="much")
+
+
+def test_an_update_of_kernel_or_python_leaves_the_machine_what_it_is(
+    repository: Repository, baseline: Baseline, noise: Noise
+) -> None:
+    """Otherwise no release after an update could be compared with the one before it, and so be a go."""
+    memory = baseline.get("environment.memory_bytes") - 5 * 2**20
+    python = baseline.get("environment.python")
+    updated = {"platform": "Linux-99.1-x86_64-with-glibc2.99", "python": f"{python}9", "memory_bytes": memory}
+    assert compare(baseline, changed(repository, {}, **updated), noise)
 
 
 @pytest.mark.parametrize("path", ["rounds", "model.sha256", "prefill.tokens", "decode.tokens"])

@@ -5,15 +5,32 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from throwaway import commit, git, make_step, set_version, snapshot, write
+from throwaway import add_remote, commit, git, make_step, set_version, snapshot, write
 
 from mogemma_release.cli import main
 from mogemma_release.commands import dry_run
 from mogemma_release.decision import Proof
 from mogemma_release.errors import NeedsOutsideError, ReleaseError
 from mogemma_release.evidence import Bundle
-from mogemma_release.publishing import check_dry_run, make_dry_run, push, roll_back
+from mogemma_release.notes import NOTES, TITLE
+from mogemma_release.publishing import check_dry_run, make_dry_run, roll_back
+from mogemma_release.remote import push
 from mogemma_release.repository import Repository
+
+PAGE = f"""{TITLE} 0.1.0
+
+## Quality
+
+| step | log |
+|---|---|
+| install | [01-install.log](logs/01-install.log) |
+
+## Performance
+
+![generation, every round](plots/generation.svg)
+
+## Artifacts
+"""
 
 
 @pytest.fixture
@@ -23,10 +40,14 @@ def all_go(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def remote(repository: Repository, tmp_path: Path) -> Path:
-    folder = tmp_path / "remote.git"
-    git(repository.root, "init", "--quiet", "--bare", str(folder))
-    git(repository.root, "remote", "add", "origin", str(folder))
-    return folder
+    return add_remote(repository.root, tmp_path / "remote.git")
+
+
+def collected(repository: Repository) -> Bundle:
+    """A bundle with its page, as if every step had run."""
+    bundle = Bundle.begin(repository)
+    bundle.add(NOTES, PAGE)
+    return bundle
 
 
 @pytest.fixture
@@ -44,18 +65,18 @@ def release(repository: Repository, *arguments: str) -> tuple[int, str, str]:
 
 @pytest.mark.usefixtures("all_go")
 def test_the_tag_is_annotated_and_names_the_evidence(repository: Repository) -> None:
-    bundle = Bundle.begin(repository)
+    bundle = collected(repository)
     status, text, _ = release(repository, "tag")
     assert (status, "v0.1.0 is tagged here" in text) == (0, True)
     assert git(repository.root, "cat-file", "-t", "v0.1.0").strip() == "tag"
-    assert f"evidence sha256:{bundle.digest}" in git(repository.root, "tag", "-n9", "v0.1.0")
+    assert f"evidence sha256:{bundle.digest}" in git(repository.root, "tag", "-n99", "v0.1.0")
     assert git(repository.root, "rev-parse", "v0.1.0^{commit}").strip() == repository.commit
 
 
 def test_a_no_go_makes_no_tag(repository: Repository) -> None:
     status, _, told = release(repository, "tag")
     assert status == 1
-    assert told.startswith("error: No-go, so there is no tag. evidence: There is no evidence in")
+    assert told.startswith("error: No-go, so there is no tag. main: There is no remote origin:")
     assert repository.tags == ()
 
 
@@ -75,20 +96,56 @@ def test_a_dirty_tree_makes_no_tag(repository: Repository) -> None:
 
 @pytest.mark.usefixtures("all_go")
 def test_pushing_without_a_remote_says_so_and_keeps_the_tag(repository: Repository) -> None:
-    Bundle.begin(repository)
+    collected(repository)
     status, text, _ = release(repository, "tag", "--push", "--json")
     told = json.loads(text)
     assert (status, told["ok"], told["needs_outside"]) == (1, False, True)
-    assert "There is no remote origin. v0.1.0 stay here" in told["error"]
+    assert "There is no remote origin: v0.1.0 stay here" in told["error"]
     assert repository.tags == ("v0.1.0",)
 
 
 @pytest.mark.usefixtures("all_go")
 def test_a_tag_that_could_not_be_pushed_is_pushed_later(repository: Repository, remote: Path) -> None:
-    Bundle.begin(repository)
+    collected(repository)
     assert release(repository, "tag")[0] == 0
     assert release(repository, "tag", "--push")[0] == 0
     assert git(remote, "tag").split() == ["v0.1.0"]
+
+
+@pytest.mark.usefixtures("all_go")
+@pytest.mark.parametrize("how", [["--annotate", "--message", "mogemma 0.1.0"], ["--no-sign"]])
+def test_a_tag_that_was_made_by_hand_is_not_pushed(repository: Repository, remote: Path, how: list[str]) -> None:
+    collected(repository)
+    git(repository.root, "tag", *how, "v0.1.0")
+    status, _, told = release(repository, "tag", "--push")
+    assert (status, "was not made by `release tag` from this evidence" in told) == (1, True)
+    assert git(remote, "tag") == ""
+
+
+def test_a_tag_is_not_pushed_once_an_item_is_a_no_go(
+    repository: Repository, remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected(repository)
+    with monkeypatch.context() as patch:
+        patch.setattr("mogemma_release.publishing.decide", lambda case: [Proof("item", "claim", True, "proof")])
+        assert release(repository, "tag")[0] == 0
+    status, _, told = release(repository, "tag", "--push")
+    assert (status, "No-go, so there is no tag. main:" in told) == (1, True)
+    assert git(remote, "tag") == ""
+
+
+@pytest.mark.usefixtures("all_go")
+def test_the_notes_of_a_release_have_the_evidence_that_its_tag_holds(repository: Repository) -> None:
+    before = release(repository, "notes")[1]
+    assert "- It runs." in before
+    assert TITLE not in before
+    bundle = collected(repository)
+    assert release(repository, "tag")[0] == 0
+    notes = release(repository, "notes")[1]
+    assert notes.startswith(before.rstrip())
+    assert "| install | 01-install.log |" in notes
+    assert "## Performance\n\n## Artifacts" in notes, "plots are in the bundle only"
+    assert notes.rstrip().endswith(f"evidence sha256:{bundle.digest}")
 
 
 def test_a_remote_that_is_gone_is_a_sentence(repository: Repository, tmp_path: Path) -> None:

@@ -40,6 +40,13 @@ def make_repository(root: Path, version: str = "0.1.0") -> Repository:
     return Repository(root)
 
 
+def add_remote(root: Path, folder: Path) -> Path:
+    """An empty repository in a folder, as `origin`."""
+    git(root, "init", "--quiet", "--bare", "--initial-branch=main", str(folder))
+    git(root, "remote", "add", "origin", str(folder))
+    return folder
+
+
 def make_noise(root: Path, spread: float = 0.01) -> dict[str, Any]:
     """Eight runs of each figure, of which two equal ones are about `spread` apart."""
     runs: dict[str, list[float]] = {}

@@ -18,12 +18,15 @@ from .files import read_json, sha256
 from .history import changes_since_last_release
 from .notes import NOTES, SECTIONS
 from .pages import stale_pages
+from .remote import REMOTE, remote_refs
 from .repository import Repository
 from .runbook import BASELINES, GO
 from .versions import check_new
 
 CI_WORKFLOW = "ci.yml"
-CI_QUESTION = f"gh run list --workflow {CI_WORKFLOW} --json headSha,status,conclusion,url --commit"
+CI_QUESTION = f"gh run list --workflow {CI_WORKFLOW} --json headSha,event,headBranch,status,conclusion,url --commit"
+CI_PROVES = {"push", "workflow_dispatch"}
+"""Of a pull request it is not the commit that is tested, but what merging it would give."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,12 @@ class Case:
 
     Attributes:
         ci: A file with GitHub's answer to CI_QUESTION, for a machine that cannot ask.
+        against: Commit, tag or folder of the baselines to compare with, in place of the last release's.
     """
 
     repository: Repository
     ci: Path | None = None
+    against: str | None = None
 
     @cached_property
     def bundle(self) -> Bundle:
@@ -99,7 +104,27 @@ def _clean_tree(case: Case) -> str:
 
 
 def _version(case: Case) -> str:
-    return f"{check_new(case.repository)}, in every packages/*/pyproject.toml"
+    return f"{check_new(case.repository, may_be_tagged=True)}, in every packages/*/pyproject.toml"
+
+
+def _on_main(case: Case) -> str:
+    refs = remote_refs(case.repository)
+    main = refs.get("refs/heads/main")
+    if main is None:
+        raise ReleaseError(f"{REMOTE} has no branch main.")
+    tags = {
+        name.removeprefix("refs/tags/") for name in refs if name.startswith("refs/tags/") and not name.endswith("^{}")
+    }
+    try:
+        ahead = case.repository.git("rev-list", "--max-count=1", "HEAD", f"^{main}").strip()
+    except ReleaseError:
+        ahead = "unknown"
+    if ahead or not tags.issubset(case.repository.tags):
+        raise ReleaseError(
+            f"The commit is not on main of {REMOTE}, or main or tags of it are not known here: `git fetch --tags {REMOTE}`, "
+            "then merge and push. A tag beside main is not published, and its version is used up all the same."
+        )
+    return f"main of {REMOTE} is at {main}, and has the commit; all {len(tags)} tags of it are known here"
 
 
 def _evidence(case: Case) -> str:
@@ -112,15 +137,18 @@ def _ci(case: Case) -> str:
     commit = case.repository.commit
     runs = read_json(case.ci) if case.ci else _ask_github(case.repository, commit)
     try:
-        ours = [run for run in runs if run["headSha"] == commit]
-        good = [run["url"] for run in ours if (run["status"], run["conclusion"]) == ("completed", "success")]
+        ours = [run for run in runs if run["headSha"] == commit and run["event"] in CI_PROVES]
+        newest = {run["event"]: run for run in reversed(ours)}  # GitHub tells the newest first
+        bad = [run for run in newest.values() if (run["status"], run["conclusion"]) != ("completed", "success")]
+        is_pushed = "push" in newest and newest["push"]["headBranch"] == "main"
+        shown = [str(run["url"]) for run in bad or newest.values()]
     except (KeyError, TypeError):
         raise ReleaseError(f"{case.ci} is not what `{CI_QUESTION} {commit}` prints.") from None
-    if not ours:
-        raise ReleaseError(f"{CI_WORKFLOW} has not run on {commit}. Push it, and wait.")
-    if not good:
-        raise ReleaseError(f"{CI_WORKFLOW} has not passed on {commit}: {ours[0]['url']}")
-    return str(good[0])
+    if not is_pushed:
+        raise ReleaseError(f"{CI_WORKFLOW} has not run on {commit} as pushed to main. Push it, and wait.")
+    if bad:
+        raise ReleaseError(f"{CI_WORKFLOW} has not passed on {commit}: {', '.join(shown)}")
+    return ", ".join(shown)
 
 
 def _ask_github(repository: Repository, commit: str) -> Any:
@@ -142,7 +170,7 @@ def _baselines(case: Case) -> str:
         kept = case.step(f"baseline-{mode}").files[f"files/{Path(name).name}"]
         if sha256(case.repository.root / name) != kept:
             raise ReleaseError(f"{name} is not the file that the evidence captured: commit that one, or collect anew.")
-    changes = changes_since_last_release(case.repository)
+    changes = changes_since_last_release(case.repository, case.against)
     if changes is None:
         return "Both files are in the evidence; there is no release before this one to compare with"
     if worse := [change for change in changes if change.is_regression]:
@@ -173,6 +201,7 @@ def _notes(case: Case) -> str:
 PROOFS: Mapping[str, Callable[[Case], str]] = {
     "clean-tree": _clean_tree,
     "version": _version,
+    "main": _on_main,
     "evidence": _evidence,
     "check-release": lambda case: case.shown("check-release"),
     "ci": _ci,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .errors import ReleaseError
 from .repository import Repository
-from .versions import tag_of
+from .versions import check_new, tag_of
 
 MAIN = "origin/main"
 """Where a commit must be for its tag to be published, as a clone knows it."""
@@ -50,6 +50,7 @@ def judge(repository: Repository, tag: str | None, main: str = MAIN) -> Verdict:
         raise ReleaseError(f"The tag {tag} is on {tagged[:12]}, and {repository.commit[:12]} is checked out.")
     if not _FINAL.fullmatch(version):
         return Verdict(version, publish=False, reason=f"{version} is no final version")
+    check_new(repository, may_be_tagged=True)
     if repository.git("rev-list", "--max-count=1", tagged, f"^{main}").strip():
         return Verdict(version, publish=False, reason=f"{tagged[:12]} is not on {main}")
     return Verdict(version, publish=True, reason=f"{version} is final and on {main}")

@@ -12,7 +12,7 @@ Noise is what makes this hard: on a shared machine equal things differ. Two meas
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -28,7 +28,17 @@ DEVIATIONS = 3.0
 MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
-SAME_MACHINE = ("platform", "processor", "cores", "memory_bytes", "cpu_level", "threads", "python")
+SAME_MACHINE: Mapping[str, Callable[[Any], Any]] = {
+    "platform": lambda told: str(told).partition("-")[0],  # the system; its kernel gets a new number with every update
+    "processor": str,
+    "cores": str,
+    "memory_bytes": lambda told: round(told / 2**30),  # as much as a kernel leaves
+    "cpu_level": str,
+    "threads": str,
+    "python": lambda told: str(told).split(".")[:2],
+}
+"""What two baselines that are compared must have in common, and how much of it."""
+
 SAME_WORK = ("mode", "rounds", "model.sha256", "model.arithmetic", "model.quantize")
 
 
@@ -110,6 +120,7 @@ class Baseline:
             self._check_spread(figure)
         for path in (*SAME_WORK, *(f"environment.{name}" for name in SAME_MACHINE), "environment.commit"):
             self.get(path)
+        self.number("environment.memory_bytes")
 
     @staticmethod
     def read(file: Path) -> Baseline:
@@ -230,10 +241,10 @@ class Change:
 
 def differences(before: Baseline, after: Baseline) -> list[str]:
     """Why two baselines cannot be compared: each difference of machine or work; none when they can."""
-    paths = [*SAME_WORK, *(f"environment.{name}" for name in SAME_MACHINE)]
-    paths += [figure.per for figure in after.figures if figure.per]
-    found = ((path, before.get(path), after.get(path)) for path in paths)
-    return [f"{path} was {old!r}, is {new!r}" for path, old, new in found if old != new]
+    parts: dict[str, Callable[[Any], Any]] = {f"environment.{name}": part for name, part in SAME_MACHINE.items()}
+    parts |= dict.fromkeys([*SAME_WORK, *(figure.per for figure in after.figures if figure.per)], lambda told: told)
+    found = ((path, part, before.get(path), after.get(path)) for path, part in parts.items())
+    return [f"{path} was {old!r}, is {new!r}" for path, part, old, new in found if part(old) != part(new)]
 
 
 def compare(before: Baseline, after: Baseline, noise: Noise) -> list[Change]:

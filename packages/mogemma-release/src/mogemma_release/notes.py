@@ -13,15 +13,19 @@ from .measurements import Baseline
 from .plots import baseline_plot
 from .repository import Repository
 from .runbook import BASELINES, MATRIX_CHECKS
+from .versions import tag_message, tag_of
 
 NOTES = "notes.md"
+TITLE = "# Evidence for mogemma"
 SECTIONS = ("Quality", "Documents", "Performance", "Artifacts")
 
 _COUNTS = re.compile(r"^.*?(\d+ passed.*?)(?: in [\d.]+s.*)?$")
 
 
 def release_notes(repository: Repository) -> str:
-    """What changed in the repository's version: the changelog's section, or what the fragments would make of it.
+    """What changed in the repository's version, and the evidence, which its tag holds if there is one.
+
+    What changed is the changelog's section, or what the fragments would make of it.
 
     Raises:
         ReleaseError: Neither is there.
@@ -35,7 +39,16 @@ def release_notes(repository: Repository) -> str:
             f"Nothing says what changed in {version}: {changelog.CHANGELOG} has no section for it, and "
             f"{changelog.FRAGMENTS}/ no fragment."
         )
-    return f"# mogemma {version}\n\n{changed}\n"
+    tag = tag_of(version)
+    message = tag_message(repository, tag) if tag in repository.tags else ""
+    _, _, evidence = message.partition("\n\n")
+    return f"# mogemma {version}\n\n{changed}\n" + (f"\n{evidence}" if TITLE in evidence else "")
+
+
+def without_bundle(page: str) -> str:
+    """The evidence's page for where the bundle is not beside it: names in place of links to its files, and no plots."""
+    text = re.sub(r"^!\[[^\]]*\]\(plots/[^)]*\)\n+", "", page, flags=re.MULTILINE)
+    return re.sub(r"\[([^\]]*)\]\((?:logs|files)/[^)]*\)", r"\1", text)
 
 
 def write_evidence_page(bundle: Bundle) -> None:
@@ -48,7 +61,7 @@ def write_evidence_page(bundle: Bundle) -> None:
 
 def _page(bundle: Bundle, baselines: list[Baseline]) -> Iterator[str]:
     about = bundle.about
-    yield f"# Evidence for mogemma {about['version']}"
+    yield f"{TITLE} {about['version']}"
     yield ""
     yield f"Commit {about['commit']}, tree {about['tree']}, begun {about['begun']}."
     yield ""

@@ -184,7 +184,9 @@ def baselines_page(root: Path) -> Iterator[str]:
 
 def _environment(baselines: Sequence[Baseline]) -> Iterator[str]:
     yield from ("", "## Environment contract", "")
-    yield "Two baselines are compared only if these are the same; `release baselines` refuses otherwise, and says what differs:"
+    yield "Two baselines are compared only if these are the same; `release baselines` refuses otherwise, and says what differs."
+    yield "Of the platform it is the system that counts, of Python its 3.x, of the memory whole GiB: an update makes no other machine."
+    yield "After a change of machine the older release's are captured anew on the new one, and `--against` names their folder:"
     yield ""
     names = (*(f"environment.{name}" for name in SAME_MACHINE), *SAME_WORK)
     yield from _table(

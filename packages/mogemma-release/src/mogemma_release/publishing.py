@@ -4,35 +4,60 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
 
 from . import changelog
 from .decision import Case, decide
-from .errors import NeedsOutsideError, ReleaseError
+from .errors import ReleaseError
 from .files import write_whole
+from .notes import NOTES, without_bundle
 from .repository import Repository
-from .versions import check_new, read_version, tag_of
-
-REMOTE = "origin"
+from .versions import check_new, read_version, tag_message, tag_of
 
 
 def make_tag(case: Case) -> str:
     """Tag the current commit as the release of its version, if every item is a go; the tag.
+
+    Its message is the evidence: the page of the bundle, for the notes of the release, and the bundle's digest.
 
     Raises:
         ReleaseError: The tree is dirty, the tag exists, the version is not newer, or an item is a no-go.
     """
     repository = case.repository
     version = check_new(repository)
+    _check_go(case)
+    tag = tag_of(str(version))
+    page = without_bundle((case.bundle.folder / NOTES).read_text(encoding="utf-8"))
+    message = f"mogemma {version}\n\n{page}\n{_names_evidence(case)}\n"
+    # As it is: by default git takes headings of Markdown for comments.
+    repository.git("tag", "--annotate", "--cleanup=verbatim", tag, "--message", message)
+    return tag
+
+
+def check_tag(case: Case, tag: str) -> None:
+    """Hold a tag that the current commit has already to what `make_tag` would make of it now.
+
+    Raises:
+        ReleaseError: It was made otherwise, or an item is a no-go.
+    """
+    if _names_evidence(case) not in tag_message(case.repository, tag).splitlines():
+        raise ReleaseError(
+            f"{tag} was not made by `release tag` from this evidence, so it is not pushed. Delete it here "
+            f"(`git tag --delete {tag}`), and make it anew."
+        )
+    _check_go(case)
+
+
+def _check_go(case: Case) -> None:
     if missing := [proof for proof in decide(case) if not proof.passed]:
         told = "; ".join(f"{proof.item}: {proof.detail}" for proof in missing)
         raise ReleaseError(f"No-go, so there is no tag. {told}")
-    tag = tag_of(str(version))
-    repository.git("tag", "--annotate", tag, "--message", f"mogemma {version}\n\nevidence sha256:{case.bundle.digest}")
-    return tag
+
+
+def _names_evidence(case: Case) -> str:
+    return f"evidence sha256:{case.bundle.digest}"
 
 
 def make_dry_run(repository: Repository) -> tuple[str, str]:
@@ -63,21 +88,6 @@ def check_dry_run(repository: Repository) -> None:
         )
     if tried := [tag for tag in repository.git("tag", "--points-at", "HEAD").split() if tag.startswith("v")]:
         raise ReleaseError(f"This commit is {tried[0]} already. A failed publish is never retried on the same commit.")
-
-
-def push(repository: Repository, names: Sequence[str]) -> None:
-    """Send branches or tags to GitHub, all or none.
-
-    Raises:
-        NeedsOutsideError: There is no remote, or it cannot be reached; what was made here stays.
-    """
-    command = f"git push --atomic {REMOTE} {' '.join(names)}"
-    if REMOTE not in repository.git("remote").split():
-        raise NeedsOutsideError(f"There is no remote {REMOTE}. {' and '.join(names)} stay here; push with `{command}`.")
-    try:
-        repository.git(*command.split()[1:])
-    except ReleaseError as error:
-        raise NeedsOutsideError(f"{error} {' and '.join(names)} stay here; push with `{command}`.") from error
 
 
 @dataclass(frozen=True)

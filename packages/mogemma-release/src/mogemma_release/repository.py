@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from .errors import ReleaseError
+from .runbook import RECORDS
 
 _VERSION_LINE = re.compile(r'^version = "([^"]+)"$', re.MULTILINE)
 
@@ -49,8 +50,13 @@ class Repository:
 
     @property
     def source_date_epoch(self) -> int:
-        """Seconds since 1970 of the commit: the time that every build of it carries."""
-        return int(self.git("log", "-1", "--format=%ct"))
+        """Seconds since 1970 that every build carries: when a commit last changed more than the records of evidence.
+
+        The commit of the records comes after the artifacts that the evidence looked at. With its time, what is published
+        would be other bytes than those.
+        """
+        others = (f":(top,exclude){name}" for name in RECORDS)
+        return int(self.git("log", "-1", "--format=%ct", "--", ":/", *others))
 
     @property
     def changes(self) -> tuple[str, ...]:

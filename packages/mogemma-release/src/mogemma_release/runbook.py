@@ -276,7 +276,7 @@ PUBLISHING: tuple[Step, ...] = (
         "Collect the evidence, and commit what it recorded",
         "A release without evidence is a guess.",
         "uv run --package mogemma-release release evidence",
-        "evidence/X.Y.Z/SHA256SUMS holds every log",
+        "evidence/X.Y.Z/SHA256SUMS holds every log; what it recorded is in a commit of its own, which changes no artifact",
         "The folder stays; `release evidence --fresh` sets it aside",
         limit_seconds=300 * MINUTE,
     ),
@@ -301,7 +301,7 @@ PUBLISHING: tuple[Step, ...] = (
     Step(
         "tag",
         "Tag the commit",
-        "The annotated tag names the evidence by its digest, and starts the publishing workflow.",
+        "The annotated tag holds the evidence's page and names the bundle by its digest; it starts the publishing workflow.",
         "uv run --package mogemma-release release tag --push",
         "`git describe --exact-match` prints vX.Y.Z",
         "A tag that was not pushed: `git tag --delete vX.Y.Z`. A pushed tag stays",
@@ -315,6 +315,16 @@ PUBLISHING: tuple[Step, ...] = (
         f"smoke imports of all artifacts passed in {_WHEELS} before {_PUBLISH} began; the GitHub release has the artifacts, "
         "their checksums, the notes and both baselines",
         "Not possible: see Rollback",
+        needs=Needs.GITHUB,
+    ),
+    Step(
+        "attach",
+        "Attach the bundle to the GitHub release",
+        "The notes have its page; logs and plots are in it, and the tag has its digest.",
+        "tar --create --gzip --file build/evidence-X.Y.Z.tar.gz --directory evidence X.Y.Z && "
+        "gh release upload vX.Y.Z build/evidence-X.Y.Z.tar.gz",
+        "the GitHub release lists evidence-X.Y.Z.tar.gz",
+        NOTHING_TO_UNDO,
         needs=Needs.GITHUB,
     ),
     Step(
@@ -399,6 +409,7 @@ class Item:
 GO: tuple[Item, ...] = (
     Item("clean-tree", "The tree is the commit: nothing is changed or lies beside it"),
     Item("version", "The version is final, newer than every tag, and the same in all packages"),
+    Item("main", "The commit is on GitHub's main, and every tag there is known here"),
     Item("evidence", "The evidence is complete, untouched, and of this commit"),
     Item("check-release", "`make check-release` passes"),
     Item("ci", "The quality jobs passed on the release commit"),

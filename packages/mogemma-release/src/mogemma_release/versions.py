@@ -32,8 +32,17 @@ def released(repository: Repository) -> dict[Version, str]:
     return dict(sorted(found.items()))
 
 
-def check_new(repository: Repository) -> Version:
+def tag_message(repository: Repository, tag: str) -> str:
+    """What an annotated tag says; nothing for one that is not annotated."""
+    kind = repository.git("cat-file", "-t", f"refs/tags/{tag}").strip()
+    return repository.git("for-each-ref", "--format=%(contents)", f"refs/tags/{tag}") if kind == "tag" else ""
+
+
+def check_new(repository: Repository, *, may_be_tagged: bool = False) -> Version:
     """The repository's version, which must be final and newer than every release.
+
+    Args:
+        may_be_tagged: This commit may have its tag already.
 
     Raises:
         ReleaseError: It is not.
@@ -43,9 +52,11 @@ def check_new(repository: Repository) -> Version:
         raise ReleaseError(
             f"{version} is a development version. `uv run bump-my-version bump stage` makes the final one of it."
         )
-    if tag_of(str(version)) in repository.tags:
-        raise ReleaseError(f"The tag {tag_of(str(version))} exists. A release never changes: take the next version.")
-    older = list(released(repository))
+    own = tag_of(str(version))
+    is_ours = may_be_tagged and own in repository.git("tag", "--points-at", "HEAD").split()
+    if own in repository.tags and not is_ours:
+        raise ReleaseError(f"The tag {own} exists. A release never changes: take the next version.")
+    older = [other for other, tag in released(repository).items() if tag != own]
     if older and version <= older[-1]:
         raise ReleaseError(f"{version} is not newer than {older[-1]}, which is released. Bump the version.")
     return version

@@ -6,7 +6,8 @@ import click
 
 from ..errors import ReleaseError
 from ..process import run
-from ..publishing import check_dry_run, make_dry_run, push
+from ..publishing import check_dry_run, make_dry_run
+from ..remote import push
 from ..repository import Repository
 from ..runbook import EVIDENCE
 from ..versions import tag_of

@@ -18,12 +18,19 @@ ci_option = click.option(
     help=f"What `{CI_QUESTION} COMMIT` prints, where GitHub cannot be asked from here.",
 )
 
+against_option = click.option(
+    "--against",
+    metavar="REF|FOLDER",
+    help="Compare with these baselines, captured anew on this machine. [default: those of the last release's tag]",
+)
+
 
 @release_command
 @ci_option
-def go(repository: Repository, ci: Path | None) -> Outcome:
+@against_option
+def go(repository: Repository, ci: Path | None, against: str | None) -> Outcome:
     """Prove every go/no-go item; the exit status is 1 if one is a no-go."""
-    proofs = decide(Case(repository, ci))
+    proofs = decide(Case(repository, ci, against))
     is_go = all(proof.passed for proof in proofs)
     lines = [
         f"{'go' if proof.passed else 'NO-GO':6} {proof.item}: {proof.claim}\n       {proof.detail}" for proof in proofs
