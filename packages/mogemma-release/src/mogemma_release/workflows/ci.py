@@ -12,6 +12,7 @@ RUNNERS = tuple(dict.fromkeys(platform.runner for platform in PLATFORMS))
 BY_HAND = "${{ github.event_name == 'workflow_dispatch' }}"
 
 STARTS = {"push": {"branches": ["main"]}, "pull_request": None, "workflow_dispatch": None}
+CONCURRENCY = {"group": "ci-${{ github.event.pull_request.number || github.run_id }}", "cancel-in-progress": True}
 
 JOBS_HAVE: Mapping[str, Mapping[str, Any]] = {
     "lint": {"if": None},
@@ -40,6 +41,7 @@ JOBS_DO: Mapping[str, tuple[str, ...]] = {
 def findings(workflow: Workflow) -> Iterator[str]:
     jobs = workflow.jobs
     yield from differs("it starts", workflow.starts, STARTS)
+    yield from differs("runs replace each other by", workflow.document["concurrency"], CONCURRENCY)
     yield from differs("the jobs are", tuple(jobs), CI_JOBS)
     tests = jobs["test"]["strategy"]["matrix"]
     yield from differs("tests run on", tuple(tests["os"]), RUNNERS)

@@ -13,6 +13,7 @@ from .workflow import Workflow, differs, does, jobs_differ
 SOURCE, WHEELS, RELEASE = JOBS
 
 STARTS = {"push": {"tags": ["v*"]}, "workflow_dispatch": None}
+CONCURRENCY = {"group": "publish-${{ github.ref }}", "cancel-in-progress": False}
 EMULATED = frozenset({"linux-aarch64"})
 """Platforms of which GitHub's runner is another machine, and cannot run their programs by itself."""
 UNTRIED = frozenset({"macos-x86_64"})
@@ -91,7 +92,7 @@ def findings(workflow: Workflow) -> Iterator[str]:
     jobs = workflow.jobs
     yield from differs("the jobs are", tuple(jobs), JOBS)
     yield from differs("it starts", workflow.starts, STARTS)
-    yield from differs("a newer run ends this one:", workflow.document["concurrency"]["cancel-in-progress"], False)
+    yield from differs("runs wait for each other by", workflow.document["concurrency"], CONCURRENCY)
     yield from differs("scripts run with", workflow.document["defaults"]["run"]["shell"], "bash")
     yield from differs("the Pythons are", tuple(workflow.document["env"]["PYTHONS"].split()), PYTHONS)
     yield from _in_wheels(jobs[WHEELS])
