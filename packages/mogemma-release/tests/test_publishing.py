@@ -168,6 +168,36 @@ def test_a_rollback_keeps_a_version_that_has_begun(repository: Repository) -> No
     assert "is slow! Use 0.2.0 or newer." in done.notes
 
 
+def test_a_rollback_that_fails_half_way_leaves_the_tree_as_it_was(repository: Repository) -> None:
+    """The hook of the real repository is `uv lock`, which fails without a network: after the versions were written."""
+    settings = repository.root / "pyproject.toml"
+    hook = 'pre_commit_hooks = ["sh hook.sh"]\n'
+    write(settings, settings.read_text().replace("commit = false\n", f"commit = false\n{hook}"))
+    write(repository.root / "hook.sh", "echo half > uv.lock; exit 2\n")
+    write(repository.root / "uv.lock", "whole\n")
+    commit(repository.root, "a hook")
+    git(repository.root, "tag", "v0.1.0")
+    before = snapshot(repository.root)
+    with pytest.raises(ReleaseError, match=r"^bump-my-version: 'sh hook\.sh' exited with 2\. The tree is as it was\.$"):
+        roll_back(Repository(repository.root), "0.1.0", "bad")
+    assert snapshot(repository.root) == before
+    assert Repository(repository.root).changes == ()
+
+
+def test_a_full_disk_leaves_the_tree_as_it_was(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_all_but_the_fragment(file: Path, text: str) -> None:
+        if file.parent.name == "changes":
+            raise ReleaseError("the disk is full.")
+        file.write_text(text, encoding="utf-8")
+
+    git(repository.root, "tag", "v0.1.0")
+    before = snapshot(repository.root)
+    monkeypatch.setattr("mogemma_release.publishing.write_whole", write_all_but_the_fragment)
+    with pytest.raises(ReleaseError, match="the disk is full"):
+        roll_back(repository, "0.1.0", "bad")
+    assert snapshot(repository.root) == before
+
+
 def test_a_rollback_never_deletes(repository: Repository) -> None:
     git(repository.root, "tag", "v0.1.0")
     before = snapshot(repository.root)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from packaging.version import Version
@@ -17,6 +19,9 @@ from .repository import Repository
 from .versions import check_new, read_version, tag_of
 
 REMOTE = "origin"
+
+WRITTEN = (changelog.CHANGELOG, "pyproject.toml", "packages/*/pyproject.toml", "uv.lock")
+"""The files, as patterns of git, that a rollback changes. It makes one besides, its fragment, as the last thing it does."""
 
 
 def make_tag(case: Case) -> str:
@@ -96,11 +101,25 @@ class Rollback:
     notes: str
 
 
+@contextmanager
+def _all_or_nothing(repository: Repository) -> Iterator[None]:
+    """Whatever ends what is done in it, what a rollback writes into a clean tree is taken back."""
+    try:
+        yield
+    except BaseException as error:
+        if touched := repository.git("diff", "--name-only", "-z", "--", *WRITTEN).split("\0")[:-1]:
+            repository.git("restore", "--", *touched)
+        if isinstance(error, ReleaseError):
+            raise ReleaseError(f"{error} The tree is as it was.") from error
+        raise
+
+
 def roll_back(repository: Repository, text: str, reason: str) -> Rollback:
     """Deprecate a published release in its notes, and prepare the version that follows it. Deletes nothing.
 
     Raises:
-        ReleaseError: There is no such release, it is deprecated already, or the tree has changes.
+        ReleaseError: There is no such release, it is deprecated already, the tree has changes, or something cannot be
+            written; the tree is as it was then.
     """
     version = read_version(text)
     if tag_of(str(version)) not in repository.tags:
@@ -114,11 +133,12 @@ def roll_back(repository: Repository, text: str, reason: str) -> Rollback:
     current = read_version(repository.version)
     successor = current.base_version if current > version else f"{version.major}.{version.minor}.{version.micro + 1}"
     deprecated = changelog.deprecate(repository, str(version), reason, successor)
-    if current <= version:
-        _begin(repository, Version(f"{successor}.dev0"))
     fragment = f"{changelog.FRAGMENTS}/+replaces-{version}.bugfix.md"
-    write_whole(repository.root / changelog.CHANGELOG, deprecated)
-    write_whole(repository.root / fragment, f"Replaces {version}, which is deprecated: {reason}\n")
+    with _all_or_nothing(repository):
+        if current <= version:
+            _begin(repository, Version(f"{successor}.dev0"))
+        write_whole(repository.root / changelog.CHANGELOG, deprecated)
+        write_whole(repository.root / fragment, f"Replaces {version}, which is deprecated: {reason}\n")
     changed = Repository(repository.root)
     notes = f"# mogemma {version}\n\n{changelog.section(changed, str(version))}\n"
     return Rollback(str(version), successor, changed.changes, notes)
@@ -129,4 +149,6 @@ def _begin(repository: Repository, version: Version) -> None:
     command = [sys.executable, "-m", "bumpversion", "bump", "--new-version", str(version), "--no-commit", "--no-tag"]
     done = subprocess.run(command, cwd=repository.root, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ReleaseError(f"bump-my-version refuses: {done.stderr.strip() or done.stdout.strip()}")
+        told = done.stderr.strip() or done.stdout.strip()
+        in_its_box = " ".join(re.findall(r"^│ (.*?) *│$", told, re.MULTILINE))
+        raise ReleaseError(f"bump-my-version: {in_its_box or told}")
