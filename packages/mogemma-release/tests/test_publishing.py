@@ -142,7 +142,7 @@ def test_a_rollback_deprecates_and_prepares_the_successor(repository: Repository
     status, text, told = release(repository, "rollback", "0.1.0", "--reason", "It crashes on  empty\nprompts", "--json")
     assert status == 0, told
     data = json.loads(text)
-    assert (data["version"], data["successor"]) == ("0.1.0", "0.1.1")
+    assert (data["version"], data["successor"], data["follow_up"]) == ("0.1.0", "0.1.1", "0.1.1")
     after = snapshot(repository.root)
     assert set(before) <= set(after), "nothing is deleted"
     assert repository.tags == ("v0.1.0",)
@@ -151,8 +151,8 @@ def test_a_rollback_deprecates_and_prepares_the_successor(repository: Repository
         "## 0.1.0 (2026-11-26)\n\n> **Deprecated:** It crashes on empty prompts. Use 0.1.1 or newer.\n\n- It runs.\n"
         in changelog
     )
-    fragment = repository.root / "changes" / "+replaces-0.1.0.bugfix.md"
-    assert fragment.read_text() == "Replaces 0.1.0, which is deprecated: It crashes on empty prompts.\n"
+    fragment = repository.root / "changes" / "+deprecates-0.1.0.bugfix.md"
+    assert fragment.read_text() == "0.1.0 is deprecated: It crashes on empty prompts. Use 0.1.1 or newer.\n"
     assert Repository(repository.root).version == "0.1.1.dev0"
     assert "> **Deprecated:**" in Path(data["notes"]).read_text()
     assert data["github"].startswith("gh release edit v0.1.0 --notes-file build/")
@@ -166,6 +166,47 @@ def test_a_rollback_keeps_a_version_that_has_begun(repository: Repository) -> No
     assert done.successor == "0.2.0"
     assert Repository(repository.root).version == "0.2.0.dev0"
     assert "is slow! Use 0.2.0 or newer." in done.notes
+
+
+def add_release(repository: Repository, version: str, following: str | None = None) -> Repository:
+    """Another release after 0.1.0, with its tag, and the development version that was begun after it."""
+    root = repository.root
+    set_version(root, version)
+    changelog = (root / "CHANGELOG.md").read_text()
+    write(root / "CHANGELOG.md", changelog.replace("## 0.1.0", f"## {version} (2026-11-27)\n\n- More.\n\n## 0.1.0"))
+    commit(root, version)
+    git(root, "tag", f"v{version}")
+    if following:
+        set_version(root, following)
+        commit(root, following)
+    return Repository(root)
+
+
+@pytest.mark.parametrize(
+    ("following", "follow_up"),
+    [(None, "0.2.1"), ("0.2.1.dev0", "0.2.1"), ("0.3.0.dev2", "0.3.0"), ("0.1.0", "0.2.1")],
+    ids=["at the release", "begun", "begun with more", "at an old version"],
+)
+def test_a_newer_release_is_the_way_out_and_the_follow_up_is_prepared(
+    repository: Repository, following: str | None, follow_up: str
+) -> None:
+    git(repository.root, "tag", "v0.1.0")
+    done = roll_back(add_release(repository, "0.2.0", following), "0.1.0", "It is slow.")
+    assert (done.successor, done.follow_up) == ("0.2.0", follow_up)
+    version = Repository(repository.root).version
+    assert version == (following if following and "dev" in following else f"{follow_up}.dev0")
+    assert "> **Deprecated:** It is slow. Use 0.2.0 or newer." in done.notes
+    fragment = repository.root / "changes" / "+deprecates-0.1.0.bugfix.md"
+    assert fragment.read_text() == "0.1.0 is deprecated: It is slow. Use 0.2.0 or newer.\n"
+
+
+def test_a_deprecated_release_is_no_way_out(repository: Repository) -> None:
+    git(repository.root, "tag", "v0.1.0")
+    roll_back(add_release(repository, "0.2.0"), "0.2.0", "Slow too.")
+    commit(repository.root, "0.2.0 is deprecated")
+    done = roll_back(Repository(repository.root), "0.1.0", "It is slow.")
+    assert (done.successor, done.follow_up) == ("0.2.1", "0.2.1")
+    assert Repository(repository.root).version == "0.2.1.dev0"
 
 
 def test_a_rollback_that_fails_half_way_leaves_the_tree_as_it_was(repository: Repository) -> None:

@@ -16,7 +16,7 @@ from .decision import Case, decide
 from .errors import NeedsOutsideError, ReleaseError
 from .files import write_whole
 from .repository import Repository
-from .versions import check_new, read_version, tag_of
+from .versions import check_new, read_version, released, tag_of
 
 REMOTE = "origin"
 
@@ -90,15 +90,68 @@ class Rollback:
     """What a rollback wrote.
 
     Attributes:
-        successor: The version that replaces the affected one.
+        successor: The version to use in place of the affected one.
+        follow_up: The version that is in preparation now.
         files: Paths in the repository that changed.
         notes: What the affected release's page should say from now on.
     """
 
     version: str
     successor: str
+    follow_up: str
     files: tuple[str, ...]
     notes: str
+
+
+def roll_back(repository: Repository, text: str, reason: str) -> Rollback:
+    """Deprecate a published release in its notes, and prepare the version that follows. Deletes nothing.
+
+    The way out that the notes name is the newest later release that is not deprecated itself, since that one can be had
+    today; where there is none, it is the follow-up. The follow-up is prepared in either case, for its notes tell of the
+    deprecation: it is the version that the repository has begun, and where that one is released already, the patch after
+    the newest release.
+
+    Raises:
+        ReleaseError: There is no such release, it is deprecated already, the tree has changes, or something cannot be
+            written; the tree is as it was then.
+    """
+    version = read_version(text)
+    if tag_of(str(version)) not in repository.tags:
+        raise ReleaseError(f"There is no tag {tag_of(str(version))}: {version} was never released from this clone.")
+    if repository.changes:
+        raise ReleaseError("The tree has changes. Commit them or put them away first.")
+    reason = _sentence(reason)
+    newest = max([version, *released(repository)])
+    current = read_version(repository.version)
+    has_begun = current > newest
+    follow_up = current.base_version if has_begun else f"{newest.major}.{newest.minor}.{newest.micro + 1}"
+    successor = _way_out(repository, version) or follow_up
+    deprecated = changelog.deprecate(repository, str(version), reason, successor)
+    fragment = f"{changelog.FRAGMENTS}/+deprecates-{version}.bugfix.md"
+    with _all_or_nothing(repository):
+        if not has_begun:
+            _begin(repository, Version(f"{follow_up}.dev0"))
+        write_whole(repository.root / changelog.CHANGELOG, deprecated)
+        write_whole(repository.root / fragment, f"{version} is deprecated: {reason} Use {successor} or newer.\n")
+    changed = Repository(repository.root)
+    notes = f"# mogemma {version}\n\n{changelog.section(changed, str(version))}\n"
+    return Rollback(str(version), successor, follow_up, changed.changes, notes)
+
+
+def _sentence(reason: str) -> str:
+    reason = " ".join(reason.split())
+    if not reason:
+        raise ReleaseError("A release is deprecated for a reason: --reason TEXT.")
+    return reason if reason[-1] in ".!?" else f"{reason}."
+
+
+def _way_out(repository: Repository, version: Version) -> str | None:
+    """The newest release after a version of which the changelog does not say that it is deprecated."""
+    for later in reversed(released(repository)):
+        body = changelog.section(repository, str(later)) or ""
+        if later > version and not changelog.deprecation_of(body):
+            return str(later)
+    return None
 
 
 @contextmanager
@@ -112,36 +165,6 @@ def _all_or_nothing(repository: Repository) -> Iterator[None]:
         if isinstance(error, ReleaseError):
             raise ReleaseError(f"{error} The tree is as it was.") from error
         raise
-
-
-def roll_back(repository: Repository, text: str, reason: str) -> Rollback:
-    """Deprecate a published release in its notes, and prepare the version that follows it. Deletes nothing.
-
-    Raises:
-        ReleaseError: There is no such release, it is deprecated already, the tree has changes, or something cannot be
-            written; the tree is as it was then.
-    """
-    version = read_version(text)
-    if tag_of(str(version)) not in repository.tags:
-        raise ReleaseError(f"There is no tag {tag_of(str(version))}: {version} was never released from this clone.")
-    if repository.changes:
-        raise ReleaseError("The tree has changes. Commit them or put them away first.")
-    reason = " ".join(reason.split())
-    if not reason:
-        raise ReleaseError("A release is deprecated for a reason: --reason TEXT.")
-    reason = reason if reason[-1] in ".!?" else f"{reason}."
-    current = read_version(repository.version)
-    successor = current.base_version if current > version else f"{version.major}.{version.minor}.{version.micro + 1}"
-    deprecated = changelog.deprecate(repository, str(version), reason, successor)
-    fragment = f"{changelog.FRAGMENTS}/+replaces-{version}.bugfix.md"
-    with _all_or_nothing(repository):
-        if current <= version:
-            _begin(repository, Version(f"{successor}.dev0"))
-        write_whole(repository.root / changelog.CHANGELOG, deprecated)
-        write_whole(repository.root / fragment, f"Replaces {version}, which is deprecated: {reason}\n")
-    changed = Repository(repository.root)
-    notes = f"# mogemma {version}\n\n{changelog.section(changed, str(version))}\n"
-    return Rollback(str(version), successor, changed.changes, notes)
 
 
 def _begin(repository: Repository, version: Version) -> None:
