@@ -66,6 +66,13 @@ def test_any_changed_line_of_a_baseline_is_noticed(repository: Repository) -> No
     assert list(stale_pages(repository)) == [BASELINES_PAGE]
 
 
+def test_everything_is_built_as_users_do_and_then_as_it_is_published() -> None:
+    """Both fill dist/, and what is published is looked into there."""
+    commands = [step.command for step in EVIDENCE]
+    assert commands.index("make build") < commands.index("make wheels") < commands.index("uv run release inspect dist")
+    assert {"make build", "make wheels"} <= {check.command for check in MATRIX_CHECKS}
+
+
 def test_matrix_checks_are_what_the_makefile_runs() -> None:
     done = subprocess.run(["make", "--dry-run", *TARGETS], cwd=ROOT, check=True, capture_output=True, text=True)
     for check in MATRIX_CHECKS:
