@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..cli import COMMANDS
-from ..matrix import JOBS, PLATFORMS, PYTHONS, SKIPPED
+from ..matrix import DRY_RUN_ENVIRONMENT, ENVIRONMENT, JOBS, PLATFORMS, PYTHONS, SKIPPED, TAGS
 from .workflow import Workflow, differs, does, jobs_differ
 
 SOURCE, WHEELS, RELEASE = JOBS
 
-STARTS = {"push": {"tags": ["v*"]}, "workflow_dispatch": None}
+STARTS = {"push": {"tags": [TAGS]}, "workflow_dispatch": None}
 CONCURRENCY = {"group": "publish-${{ github.ref }}", "cancel-in-progress": False}
 EMULATED = frozenset({"linux-aarch64"})
 """Platforms of which GitHub's runner is another machine, and cannot run their programs by itself."""
@@ -38,7 +38,8 @@ JOBS_HAVE: Mapping[str, Mapping[str, Any]] = {
         "if": None,
         "needs": [SOURCE, WHEELS],
         "permissions": {"actions": "read", "contents": "write", "id-token": "write"},
-        "environment": "${{ needs.build-source.outputs.publish == 'true' && 'release' || 'dry-run' }}",
+        "environment": "${{ needs.build-source.outputs.publish == 'true' && "
+        f"'{ENVIRONMENT}' || '{DRY_RUN_ENVIRONMENT}' }}}}",
         "env": {"PUBLISH": "${{ needs.build-source.outputs.publish }}", "GH_REPO": "${{ github.repository }}"},
     },
 }
