@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,20 @@ def test_a_rollback_keeps_a_version_that_has_begun(repository: Repository) -> No
     assert done.successor == "0.2.0"
     assert Repository(repository.root).version == "0.2.0.dev0"
     assert "is slow! Use 0.2.0 or newer." in done.notes
+
+
+def test_versions_are_bumped_one_after_another(development: Repository) -> None:
+    """From a dry run that is tried again to a release, the version after it, and the way back."""
+    root = development.root
+    for line in ("round 0.1.0.dev1", "stage 0.1.0", "patch 0.1.1.dev0", "minor 0.2.0.dev0", "stage 0.2.0"):
+        part, version = line.split()
+        subprocess.run([sys.executable, "-m", "bumpversion", "bump", part], cwd=root, check=True, capture_output=True)
+        assert Repository(root).version == version
+        commit(root, version)
+    git(root, "tag", "v0.1.0")
+    git(root, "tag", "v0.2.0")
+    roll_back(Repository(root), "0.1.0", "bad")
+    assert Repository(root).version == "0.2.1.dev0"
 
 
 def add_release(repository: Repository, version: str, following: str | None = None) -> Repository:
