@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from throwaway import make_repository
+from throwaway import commit, make_repository, set_version
 
 from mogemma_release.repository import Repository
 
@@ -19,3 +19,11 @@ def _hears_ctrl_c() -> None:
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     return make_repository(tmp_path / "repository")
+
+
+@pytest.fixture
+def development(repository: Repository) -> Repository:
+    """The same with a development version."""
+    set_version(repository.root, "0.1.0.dev0")
+    commit(repository.root, "dev")
+    return Repository(repository.root)

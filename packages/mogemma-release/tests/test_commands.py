@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from throwaway import change_baseline, commit, git, make_step, set_version, write
+from throwaway import change_baseline, commit, git, make_step, release, set_version, write
 
 from mogemma_release import evidence
 from mogemma_release.cli import COMMANDS, main
@@ -14,12 +14,6 @@ from mogemma_release.commands import preflight
 from mogemma_release.measurements import NOISE
 from mogemma_release.repository import Repository
 from mogemma_release.runbook import BASELINES, EVIDENCE, GENERATION_BASELINE, RUNBOOK_PAGE
-
-
-def release(repository: Repository, *arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(main, [*arguments, "--root", str(repository.root)])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
 
 
 def test_every_command_speaks_json_and_takes_a_root() -> None:

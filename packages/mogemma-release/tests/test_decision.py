@@ -100,7 +100,7 @@ def test_a_development_version_is_a_no_go(repository: Repository, ready: Ready) 
 
 def test_a_failed_step_is_a_no_go_where_it_is_the_proof(ready: Ready) -> None:
     found = refused(ready(reproduce="exit 4"))
-    assert found["reproducible"] == "The step reproduce ended with status 4; see logs/10-reproduce.log."
+    assert found["reproducible"] == "The step reproduce ended with status 4; see logs/11-reproduce.log."
     assert "Steps that have not passed: reproduce, benchmark" in found["evidence"]
     assert "check-release" not in found
 

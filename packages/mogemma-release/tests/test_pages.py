@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from throwaway import ROOT, change_baseline
 
 from mogemma_release.commands.preflight import TARGETS
 from mogemma_release.errors import ReleaseError
-from mogemma_release.matrix import PLATFORMS, SKIPPED
+from mogemma_release.matrix import DRY_RUN_ENVIRONMENT, ENVIRONMENT, PLATFORMS, SKIPPED, WORKFLOW
 from mogemma_release.pages import runbook_page, stale_pages, write_pages
 from mogemma_release.repository import Repository
 from mogemma_release.runbook import (
@@ -18,8 +20,13 @@ from mogemma_release.runbook import (
     GO,
     MATRIX_CHECKS,
     PUBLISHING,
+    ROLES,
+    ROLLBACK,
     RUNBOOK_PAGE,
+    SETUP,
 )
+from mogemma_release.workflows.publishing import RELEASE
+from mogemma_release.workflows.workflow import Workflow
 
 
 def test_the_committed_pages_are_what_the_runbook_and_the_baselines_say() -> None:
@@ -64,6 +71,26 @@ def test_any_changed_line_of_a_baseline_is_noticed(repository: Repository) -> No
     file.write_text(text)
     change_baseline(file, {}, load_average=99.0)
     assert list(stale_pages(repository)) == [BASELINES_PAGE]
+
+
+def test_the_page_says_who_may_say_go_and_what_is_set_up_once() -> None:
+    page = "\n".join(runbook_page())
+    for rule in (*ROLES, *SETUP, *ROLLBACK):
+        assert f"- {rule.what} {rule.why}\n" in page
+    assert page.index("## Who may say go") < page.index("## Set up once") < page.index("## Pre-release evidence")
+    publish = Workflow.read(ROOT / WORKFLOW)
+    environments = set(re.findall(r"'([\w-]+)'", publish.jobs[RELEASE]["environment"])) - {"true"}
+    assert environments == {ENVIRONMENT, DRY_RUN_ENVIRONMENT}
+    (tags,) = publish.starts["push"]["tags"]
+    told = " ".join(rule.what for rule in SETUP)
+    assert all(f"`{name}`" in told for name in (*environments, tags, "main", Path(WORKFLOW).name))
+
+
+def test_everything_is_built_as_users_do_and_then_as_it_is_published() -> None:
+    """Both fill dist/, and what is published is looked into there."""
+    commands = [step.command for step in EVIDENCE]
+    assert commands.index("make build") < commands.index("make wheels") < commands.index("uv run release inspect dist")
+    assert {"make build", "make wheels"} <= {check.command for check in MATRIX_CHECKS}
 
 
 def test_matrix_checks_are_what_the_makefile_runs() -> None:

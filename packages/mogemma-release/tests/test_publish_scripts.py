@@ -1,4 +1,4 @@
-"""The scripts of the job that publishes, run as GitHub runs them, with a `gh` that answers for GitHub."""
+"""The scripts that refuse to publish, run as GitHub runs them, with a `gh` that answers for GitHub."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from mogemma_release.matrix import PLATFORMS, WORKFLOW
-from mogemma_release.workflows.publishing import RELEASE
+from mogemma_release.workflows.publishing import RELEASE, SOURCE
 from mogemma_release.workflows.workflow import Workflow
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the job that publishes runs on Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these jobs run on Linux")
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-def run_step(name: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    steps = Workflow.read(REPOSITORY / WORKFLOW).jobs[RELEASE]["steps"]
+def run_step(name: str, folder: Path, job: str = RELEASE, **variables: str) -> subprocess.CompletedProcess[str]:
+    steps = Workflow.read(REPOSITORY / WORKFLOW).jobs[job]["steps"]
     (step,) = (step for step in steps if step.get("name", "").startswith(name))
     (folder / "script").write_text(step["run"], encoding="utf-8")
     return subprocess.run(
@@ -87,17 +87,33 @@ def test_four_wheels_or_nothing(artifacts: Path) -> None:
     assert "There are 1 sdists and 3 wheels, not 1 and 4." in done.stdout
 
 
-def answer(folder: Path, n_runs: int) -> None:
-    """A `gh` that knows so many other runs, if it is asked for those of this tag on this commit."""
+def answer(folder: Path, asked: str, answered: str) -> None:
+    """A `gh` that answers one question, a pattern of the shell, and fails at every other."""
     program = folder / "bin" / "gh"
     program.parent.mkdir()
-    program.write_text(
-        "#!/bin/sh\n"
-        'case "$*" in "run list --workflow publish.yml --commit abc --branch v1.0.0 --event push "*" != 7"*) '
-        f"echo {n_runs} ;; *) exit 1 ;; esac\n",
-        encoding="utf-8",
-    )
+    program.write_text(f'#!/bin/sh\ncase "$*" in {asked}) {answered} ;; *) exit 1 ;; esac\n', encoding="utf-8")
     program.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("answered", "status", "said"),
+    [
+        ("echo 1", 0, ""),
+        ("echo 2", 0, ""),
+        ("echo 0", 1, "::error::ci.yml has not passed on abc."),
+        ("echo cannot >&2; exit 4", 4, ""),
+    ],
+    ids=["passed", "passed twice", "not passed", "gh fails"],
+)
+def test_a_commit_that_has_not_passed_is_refused(tmp_path: Path, answered: str, status: int, said: str) -> None:
+    answer(tmp_path, '"run list --workflow ci.yml --commit abc --status success --json "*', answered)
+    done = run_step("Refuse a commit", tmp_path, SOURCE, GITHUB_SHA="abc")
+    assert done.returncode == status, done.stderr
+    assert done.stdout.startswith(said)
+    assert bool(done.stdout) is bool(said)
+
+
+TRIED = '"run list --workflow publish.yml --commit abc --branch v1.0.0 --event push "*" != 7"*'
 
 
 @pytest.mark.parametrize(
@@ -106,7 +122,7 @@ def answer(folder: Path, n_runs: int) -> None:
     ids=["the first try", "a run started again", "a tag pushed again"],
 )
 def test_only_the_first_try_on_a_commit_goes_on(tmp_path: Path, attempt: str, n_runs: int, status: int) -> None:
-    answer(tmp_path, n_runs)
+    answer(tmp_path, TRIED, f"echo {n_runs}")
     about = {"GITHUB_SHA": "abc", "GITHUB_REF_NAME": "v1.0.0", "GITHUB_RUN_ID": "7", "GITHUB_RUN_ATTEMPT": attempt}
     done = run_step("Refuse a second try", tmp_path, **about)
     assert done.returncode == status, done.stderr

@@ -4,16 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
-from throwaway import add_remote, commit, git, make_step, set_version, snapshot, write
+from throwaway import add_remote, git, make_step, release, write
 
-from mogemma_release.cli import main
 from mogemma_release.commands import dry_run
 from mogemma_release.decision import Proof
 from mogemma_release.errors import NeedsOutsideError, ReleaseError
 from mogemma_release.evidence import Bundle
 from mogemma_release.notes import NOTES, TITLE
-from mogemma_release.publishing import check_dry_run, make_dry_run, roll_back
+from mogemma_release.publishing import check_dry_run, make_dry_run
 from mogemma_release.remote import push
 from mogemma_release.repository import Repository
 
@@ -48,19 +46,6 @@ def collected(repository: Repository) -> Bundle:
     bundle = Bundle.begin(repository)
     bundle.add(NOTES, PAGE)
     return bundle
-
-
-@pytest.fixture
-def development(repository: Repository) -> Repository:
-    set_version(repository.root, "0.1.0.dev0")
-    commit(repository.root, "dev")
-    return Repository(repository.root)
-
-
-def release(repository: Repository, *arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(main, [*arguments, "--root", str(repository.root)])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.mark.usefixtures("all_go")
@@ -191,78 +176,3 @@ def test_a_failed_publish_is_not_retried_on_the_same_commit(development: Reposit
 def test_a_final_version_has_no_dry_run(repository: Repository) -> None:
     with pytest.raises(ReleaseError, match="It would be published"):
         check_dry_run(repository)
-
-
-def test_a_rollback_deprecates_and_prepares_the_successor(repository: Repository) -> None:
-    git(repository.root, "tag", "v0.1.0")
-    before = snapshot(repository.root)
-    status, text, told = release(repository, "rollback", "0.1.0", "--reason", "It crashes on  empty\nprompts", "--json")
-    assert status == 0, told
-    data = json.loads(text)
-    assert (data["version"], data["successor"]) == ("0.1.0", "0.1.1")
-    after = snapshot(repository.root)
-    assert set(before) <= set(after), "nothing is deleted"
-    assert repository.tags == ("v0.1.0",)
-    changelog = (repository.root / "CHANGELOG.md").read_text()
-    assert (
-        "## 0.1.0 (2026-11-26)\n\n> **Deprecated:** It crashes on empty prompts. Use 0.1.1 or newer.\n\n- It runs.\n"
-        in changelog
-    )
-    fragment = repository.root / "changes" / "+replaces-0.1.0.bugfix.md"
-    assert fragment.read_text() == "Replaces 0.1.0, which is deprecated: It crashes on empty prompts.\n"
-    assert Repository(repository.root).version == "0.1.1.dev0"
-    assert "> **Deprecated:**" in Path(data["notes"]).read_text()
-    assert data["github"].startswith("gh release edit v0.1.0 --notes-file build/")
-
-
-def test_a_rollback_keeps_a_version_that_has_begun(repository: Repository) -> None:
-    git(repository.root, "tag", "v0.1.0")
-    set_version(repository.root, "0.2.0.dev0")
-    commit(repository.root, "next")
-    done = roll_back(Repository(repository.root), "0.1.0", "It is slow!")
-    assert done.successor == "0.2.0"
-    assert Repository(repository.root).version == "0.2.0.dev0"
-    assert "is slow! Use 0.2.0 or newer." in done.notes
-
-
-def test_a_rollback_never_deletes(repository: Repository) -> None:
-    git(repository.root, "tag", "v0.1.0")
-    before = snapshot(repository.root)
-    status, _, told = release(repository, "rollback", "0.1.0", "--reason", "bad", "--delete")
-    assert (status, "is not deleted" in told) == (1, True)
-    assert snapshot(repository.root) == before
-
-
-@pytest.mark.parametrize(
-    ("version", "reason", "sentence"),
-    [
-        ("0.3.0", "bad", r"There is no tag v0\.3\.0"),
-        ("latest", "bad", "is no version"),
-        ("0.1.0", " ", "for a reason"),
-    ],
-)
-def test_a_rollback_of_nothing_changes_nothing(
-    repository: Repository, version: str, reason: str, sentence: str
-) -> None:
-    git(repository.root, "tag", "v0.1.0")
-    before = snapshot(repository.root)
-    with pytest.raises(ReleaseError, match=sentence):
-        roll_back(repository, version, reason)
-    assert snapshot(repository.root) == before
-
-
-def test_a_release_is_deprecated_once(repository: Repository) -> None:
-    git(repository.root, "tag", "v0.1.0")
-    roll_back(repository, "0.1.0", "bad")
-    commit(repository.root, "deprecated")
-    before = snapshot(repository.root)
-    with pytest.raises(ReleaseError, match="says already"):
-        roll_back(Repository(repository.root), "0.1.0", "worse")
-    assert snapshot(repository.root) == before
-
-
-def test_a_version_without_a_section_is_left_alone(repository: Repository) -> None:
-    git(repository.root, "tag", "v0.0.5")
-    with pytest.raises(ReleaseError, match=r"has no section for 0\.0\.5"):
-        roll_back(repository, "0.0.5", "bad")
-    assert repository.changes == ()

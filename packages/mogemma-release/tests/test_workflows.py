@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
-from mogemma_release.matrix import CI_JOBS, CI_WORKFLOW, JOBS, PLATFORMS, PYTHONS, WORKFLOW
+from mogemma_release.matrix import CI_JOBS, CI_WORKFLOW, JOBS, PLATFORMS, PYTHONS, SKIPPED, WORKFLOW
 from mogemma_release.workflows.__main__ import BUILD_CONFIGURATION, findings, main
 from mogemma_release.workflows.publishing import IF_FINAL
 from mogemma_release.workflows.workflow import Workflow
@@ -70,9 +71,21 @@ def test_jobs_platforms_and_pythons_are_the_definitions() -> None:
         (CI_WORKFLOW, "            3.13\n", "", "wheels are tried with Python"),
         (CI_WORKFLOW, "os: [ubuntu-latest, macos-latest]", "os: [ubuntu-latest]", "tests run on"),
         (CI_WORKFLOW, "  real-models:\n", "  models:\n", "the jobs are"),
-        (CI_WORKFLOW, "make lint check", "make lint", "lint runs"),
-        (CI_WORKFLOW, "run: make check-release", "run: make check", "check-release runs"),
-        (CI_WORKFLOW, "== 'workflow_dispatch'", "== 'push'", "check-release runs if"),
+        (CI_WORKFLOW, "make lint check", "make lint", "job lint does"),
+        (CI_WORKFLOW, "      - run: make test\n", "", "job test does"),
+        (CI_WORKFLOW, "make smoke # builds", "make build", "job build does"),
+        (CI_WORKFLOW, "run: .ci/run", "run: make test", "job real-models does"),
+        (CI_WORKFLOW, "run: make check-release", "run: make check", "job check-release does"),
+        (
+            CI_WORKFLOW,
+            "      - run: make test\n",
+            "      - run: make test\n        if: false\n",
+            "a step of job test runs if",
+        ),
+        (CI_WORKFLOW, "== 'workflow_dispatch'", "== 'push'", "job check-release has if"),
+        (CI_WORKFLOW, "    env:\n      UV_PYTHON: ${{ matrix.python }}\n", "", "job test has env None"),
+        (CI_WORKFLOW, "runs-on: ${{ matrix.os }}", "runs-on: ubuntu-latest", "job test has runs-on"),
+        (CI_WORKFLOW, "  pull_request:\n", "", "it starts"),
         (CI_WORKFLOW, "    timeout-minutes: 20\n", "", "job lint has no timeout-minutes"),
         (CI_WORKFLOW, "retention-days: 1", "retention-days: 90", "retention-days 90, not 1"),
         (WORKFLOW, "permissions: {}", "permissions: read-all", "permissions of the whole workflow"),
@@ -81,28 +94,61 @@ def test_jobs_platforms_and_pythons_are_the_definitions() -> None:
         (WORKFLOW, "3.13 3.14", "3.13", "the Pythons are"),
         (WORKFLOW, "arch: arm64\n", "arch: universal2\n", "wheels are built for"),
         (WORKFLOW, "qemu: true", "qemu: false", "wheels are built for"),
-        (WORKFLOW, "needs: [build-source, build-wheels]", "needs: [build-source]", "publish-release waits for"),
+        (WORKFLOW, "needs: [build-source, build-wheels]", "needs: [build-source]", "job publish-release has needs"),
         (WORKFLOW, "# No PyPy", "# PyPy", "does not say beside the platforms: No PyPy"),
-        (WORKFLOW, "      id-token: write", "      packages: write\n      id-token: write", "publish-release may"),
-        (WORKFLOW, "attestations: true", "attestations: false", "attestations are False"),
+        (
+            WORKFLOW,
+            "      id-token: write",
+            "      packages: write\n      id-token: write",
+            "job publish-release has permissions",
+        ),
+        (WORKFLOW, "attestations: true", "attestations: false", "'Upload, with attestations' has with"),
         (WORKFLOW, "          print-hash: true", "          skip-existing: true", "skip-existing"),
         (WORKFLOW, "${{ github.token }}", "${{ secrets.TOKEN }}", "needs a secret"),
         (WORKFLOW, " # v8.0.1", "", "actions/download-artifact has no comment that says its version"),
-        (WORKFLOW, "cancel-in-progress: false", "cancel-in-progress: true", "a newer run ends this one"),
-        (WORKFLOW, '"$GITHUB_RUN_ATTEMPT" != 1', "1 != 1", "does not have 'GITHUB_RUN_ATTEMPT' before"),
+        (WORKFLOW, "cancel-in-progress: false", "cancel-in-progress: true", "runs wait for each other by"),
+        (WORKFLOW, "group: publish-${{ github.ref }}", "group: publish", "runs wait for each other by"),
+        (CI_WORKFLOW, "github.event.pull_request.number || github.run_id", "github.ref", "runs replace each other by"),
+        (WORKFLOW, '"$GITHUB_RUN_ATTEMPT" != 1', "1 != 1", "has no 'GITHUB_RUN_ATTEMPT'"),
         (WORKFLOW, "  workflow_dispatch:\n", "", "it starts"),
         (WORKFLOW, "persist-credentials: false", "persist-credentials: true", "persist-credentials True, not False"),
-        (WORKFLOW, "needs.build-source.outputs.publish }}\n", "'true' }}\n", "a release is final by"),
+        (WORKFLOW, "needs.build-source.outputs.publish }}\n", "'true' }}\n", "job publish-release has env"),
+        (WORKFLOW, "    environment: ${{", "    # ${{", "job publish-release has environment None"),
+        (WORKFLOW, "'release' || 'dry-run'", "'release' || 'release'", "job publish-release has environment"),
+        (WORKFLOW, "    needs: [build-source]\n", "", "job build-wheels has needs None"),
+        (WORKFLOW, "      publish: ${{ steps.gate.outputs.publish }}\n", "      publish: true\n", "has outputs"),
+        (WORKFLOW, "    name: publish-release\n", "    name: publish-release\n    if: always()\n", "has if always()"),
         (
             WORKFLOW,
-            "release inspect dist/*.whl",
-            "release plan",
-            "does not have 'cibuildwheel' before 'release inspect'",
+            "steps.gate.outputs.publish == 'true'",
+            "steps.gate.outputs.publish == 'yes'",
+            "not passed' runs if",
         ),
-        (WORKFLOW, '-c "import mogemma, ', '-c "import ', "does not have 'release inspect' before 'import mogemma'"),
-        (WORKFLOW, '--with "$sdist" mogemma doctor', '--with "$sdist" true', "does not have 'mogemma doctor' before"),
+        (WORKFLOW, "--status success", "", "has no '--status success'"),
+        (
+            WORKFLOW,
+            "            exit 1\n          fi\n      - name: Build",
+            "          fi\n      - name: Build",
+            "no 'exit 1'",
+        ),
+        (WORKFLOW, "            exit 1\n          fi\n      - uses", "          fi\n      - uses", "no 'exit 1'"),
+        (WORKFLOW, "            exit 1\n", "            # exit 1\n", "has no 'exit 1'"),
+        (WORKFLOW, "SOURCE_DATE_EPOCH=", "EPOCH=", "job build-source has no 'SOURCE_DATE_EPOCH='"),
+        (WORKFLOW, "          export SOURCE_DATE_EPOCH\n", "", "job build-wheels has no 'export SOURCE_DATE_EPOCH'"),
+        (WORKFLOW, " --require-hashes", "", "has no '--require-hashes'"),
+        (WORKFLOW, "--build-constraints build/tools.txt", "", "has no '--build-constraints build/tools.txt'"),
+        (WORKFLOW, "          make build-tools\n", "", "job build-source has no 'make build-tools'"),
+        (WORKFLOW, "        run: shasum --algorithm 256 -- *.tar.gz > SHA256SUMS-source\n", "", "has no 'shasum"),
+        (WORKFLOW, "          packages-dir: dist\n", "", "'Upload, with attestations' has with"),
+        (WORKFLOW, "            kernels: true\n", "", "wheels are built for"),
+        (WORKFLOW, "          KERNELS: ${{ matrix.kernels }}\n", "", "on every Python' has env"),
+        (WORKFLOW, "          fetch-depth: 0 #", "          #", "the step 'actions/checkout' has with"),
+        (WORKFLOW, "    shell: bash\n", "    shell: sh\n", "scripts run with"),
+        (WORKFLOW, "release inspect dist/*.whl", "release plan", "has no 'release inspect' after 'cibuildwheel"),
+        (WORKFLOW, '-c "import mogemma, ', '-c "import ', "has no 'import mogemma' after 'release inspect'"),
+        (WORKFLOW, '--with "$sdist" mogemma doctor', '--with "$sdist" true', "has no 'mogemma doctor'"),
         (WORKFLOW, "mogemma-release release notes", "mogemma-release release note", "calls `release note`, which"),
-        (WORKFLOW, "sha256sum --check --strict", "head", "does not have 'sha256sum --check' before"),
+        (WORKFLOW, "sha256sum --check --strict", "head", "has no 'sha256sum --check --strict'"),
         (WORKFLOW, "jobs:\n", "jobs: [\n", "is not the workflow"),
         (WORKFLOW, "    strategy:\n", "    strategies:\n", "is not the workflow"),
     ],
@@ -112,6 +158,19 @@ def test_one_broken_line_is_found(copy: Path, file: str, old: str, new: str, sai
     found = [finding for finding in findings(copy) if said in finding]
     assert found
     assert all(finding.startswith(file) for finding in found)
+
+
+@pytest.mark.parametrize("file", [CI_WORKFLOW, WORKFLOW])
+def test_every_lost_step_is_found(copy: Path, file: str) -> None:
+    workflow = yaml.safe_load((REPOSITORY / file).read_text(encoding="utf-8"))
+    comments = "".join(f"# No {name}: {reason}\n" for name, reason in SKIPPED.items())
+    for job in workflow["jobs"].values():
+        for place, step in enumerate(job["steps"]):
+            job["steps"].pop(place)
+            (copy / file).write_text(comments + yaml.safe_dump(workflow, sort_keys=False), encoding="utf-8")
+            found = [finding for finding in findings(copy) if "comment that says its version" not in finding]
+            assert found, f"{step} is lost"
+            job["steps"].insert(place, step)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from mogemma_release.cli import main
 from mogemma_release.measurements import NOISE, Baseline, noise_key
 from mogemma_release.pages import write_pages
 from mogemma_release.repository import Repository
@@ -60,6 +63,13 @@ def make_noise(root: Path, spread: float = 0.01) -> dict[str, Any]:
                         value * (1 + spread * (i % 4 - 1.5)) for i in range(8)
                     ]
     return {"environment": {"threads": 2, "processor": "a processor", "load_average": 0.0}, "runs": runs}
+
+
+def release(repository: Repository, *arguments: str) -> tuple[int, str, str]:
+    """Run a command of `release` on it: exit status, standard output, standard error."""
+    result = CliRunner().invoke(main, [*arguments, "--root", str(repository.root)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
 
 
 def make_step(name: str, command: str, **fields: Any) -> Step:

@@ -57,6 +57,14 @@ WORKFLOW = ".github/workflows/publish.yml"
 JOBS = ("build-source", "build-wheels", "publish-release")
 """The jobs of the publishing workflow, in this order."""
 
+ENVIRONMENT = "release"
+"""GitHub's environment that the last of these jobs publishes from, and the package index takes files from."""
+DRY_RUN_ENVIRONMENT = "dry-run"
+"""The one that it runs in when nothing is published."""
+
+TAGS = "v*"
+"""The tags that start the workflow."""
+
 CI_WORKFLOW = ".github/workflows/ci.yml"
 CI_JOBS = ("lint", "test", "build", "real-models", "check-release")
 """The jobs that every change passes, in this order; the last one is started by hand."""

@@ -27,9 +27,12 @@ from .runbook import (
     GO,
     MATRIX_CHECKS,
     PUBLISHING,
+    ROLES,
     ROLLBACK,
     RUNBOOK_PAGE,
+    SETUP,
     Needs,
+    Rule,
     Step,
 )
 
@@ -77,6 +80,8 @@ def runbook_page() -> Iterator[str]:
     yield "`mogemma_release.runbook`, which `release` runs and this page is written from. `release plan` shows where a release"
     yield "stands; each command takes `--json`, for programs."
     yield from _scope()
+    yield from _roles()
+    yield from _setup()
     yield from _evidence()
     yield from _matrix_checks()
     yield from _publishing()
@@ -100,6 +105,19 @@ def _scope() -> Iterator[str]:
     yield ""
     yield "Build tooling is uv and Mojo. The Linux aarch64 wheel is built and tried through QEMU ([docker/setup-qemu-action](https://github.com/docker/setup-qemu-action))."
     yield "How artifacts are built, looked into and reproduced is in [building.md](building.md)."
+
+
+def _roles() -> Iterator[str]:
+    yield from ("", "## Who may say go", "")
+    yield from _rules(ROLES)
+
+
+def _setup() -> Iterator[str]:
+    yield from ("", "## Set up once", "")
+    yield "By an owner of the repository, before the first tag. Nothing in the repository can see whether it was done, so a second"
+    yield "person looks."
+    yield ""
+    yield from _rules(SETUP)
 
 
 def _evidence() -> Iterator[str]:
@@ -132,7 +150,7 @@ def _publishing() -> Iterator[str]:
 
 def _rollback() -> Iterator[str]:
     yield from ("", "## Rollback", "")
-    yield from (f"- {rule.what} {rule.why}" for rule in ROLLBACK)
+    yield from _rules(ROLLBACK)
 
 
 def _dry_run() -> Iterator[str]:
@@ -152,6 +170,10 @@ def _go() -> Iterator[str]:
     yield "`release go` proves each item, or says what is missing; one that is not proved is a no-go."
     yield ""
     yield from (f"- [ ] {item.name}: {item.claim}." for item in GO)
+
+
+def _rules(rules: Iterable[Rule]) -> Iterator[str]:
+    yield from (f"- {rule.what} {rule.why}" for rule in rules)
 
 
 def _steps(steps: Iterable[Step]) -> Iterator[str]:

@@ -1,17 +1,9 @@
-"""What changes the repository: the tag of a release, a dry run's branch and tag, and the way back from a bad release."""
+"""The tag of a release, and the branch and tag of a dry run."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from dataclasses import dataclass
-
-from packaging.version import Version
-
-from . import changelog
 from .decision import Case, decide
 from .errors import ReleaseError
-from .files import write_whole
 from .notes import NOTES, without_bundle
 from .repository import Repository
 from .versions import check_new, read_version, tag_message, tag_of
@@ -88,55 +80,3 @@ def check_dry_run(repository: Repository) -> None:
         )
     if tried := [tag for tag in repository.git("tag", "--points-at", "HEAD").split() if tag.startswith("v")]:
         raise ReleaseError(f"This commit is {tried[0]} already. A failed publish is never retried on the same commit.")
-
-
-@dataclass(frozen=True)
-class Rollback:
-    """What a rollback wrote.
-
-    Attributes:
-        successor: The version that replaces the affected one.
-        files: Paths in the repository that changed.
-        notes: What the affected release's page should say from now on.
-    """
-
-    version: str
-    successor: str
-    files: tuple[str, ...]
-    notes: str
-
-
-def roll_back(repository: Repository, text: str, reason: str) -> Rollback:
-    """Deprecate a published release in its notes, and prepare the version that follows it. Deletes nothing.
-
-    Raises:
-        ReleaseError: There is no such release, it is deprecated already, or the tree has changes.
-    """
-    version = read_version(text)
-    if tag_of(str(version)) not in repository.tags:
-        raise ReleaseError(f"There is no tag {tag_of(str(version))}: {version} was never released from this clone.")
-    if repository.changes:
-        raise ReleaseError("The tree has changes. Commit them or put them away first.")
-    reason = " ".join(reason.split())
-    if not reason:
-        raise ReleaseError("A release is deprecated for a reason: --reason TEXT.")
-    reason = reason if reason[-1] in ".!?" else f"{reason}."
-    current = read_version(repository.version)
-    successor = current.base_version if current > version else f"{version.major}.{version.minor}.{version.micro + 1}"
-    deprecated = changelog.deprecate(repository, str(version), reason, successor)
-    if current <= version:
-        _begin(repository, Version(f"{successor}.dev0"))
-    fragment = f"{changelog.FRAGMENTS}/+replaces-{version}.bugfix.md"
-    write_whole(repository.root / changelog.CHANGELOG, deprecated)
-    write_whole(repository.root / fragment, f"Replaces {version}, which is deprecated: {reason}\n")
-    changed = Repository(repository.root)
-    notes = f"# mogemma {version}\n\n{changelog.section(changed, str(version))}\n"
-    return Rollback(str(version), successor, changed.changes, notes)
-
-
-def _begin(repository: Repository, version: Version) -> None:
-    """Give all packages a version."""
-    command = [sys.executable, "-m", "bumpversion", "bump", "--new-version", str(version), "--no-commit", "--no-tag"]
-    done = subprocess.run(command, cwd=repository.root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ReleaseError(f"bump-my-version refuses: {done.stderr.strip() or done.stdout.strip()}")

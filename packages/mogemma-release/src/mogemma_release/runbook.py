@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from .matrix import JOBS, WORKFLOW
+from .matrix import CI_JOBS, CI_WORKFLOW, DRY_RUN_ENVIRONMENT, ENVIRONMENT, JOBS, PACKAGE, TAGS, WORKFLOW
 
 GENERATION_BASELINE = "docs/baseline-generation.json"
 EMBEDDING_BASELINE = "docs/baseline-embedding.json"
@@ -63,6 +63,14 @@ class Step:
     def typed(self) -> str:
         """The command with its redirection."""
         return f"{self.command} > {self.output}" if self.output else self.command
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What holds, whatever is being done."""
+
+    what: str
+    why: str
 
 
 _BUILT = "build/evidence"
@@ -127,6 +135,16 @@ EVIDENCE: tuple[Step, ...] = (
         f"{_BUILT}/environment/bin/python -I -c \"import mogemma; print('import ok')\"",
         "the log ends with `import ok`",
         "`make clean`",
+        needs=Needs.REGISTRY,
+    ),
+    Step(
+        "build",
+        "Build the sdist and the wheel of every package",
+        "The packages that are not published are built by whoever has the repository.",
+        "make build",
+        "exit status 0; the log lists an sdist and a wheel of each package in dist/, which `wheels` fills anew",
+        "`make clean`",
+        limit_seconds=30 * MINUTE,
         needs=Needs.REGISTRY,
     ),
     Step(
@@ -238,6 +256,7 @@ MATRIX_CHECKS: tuple[MatrixCheck, ...] = (
     MatrixCheck("ruff format --check", "check-release"),
     MatrixCheck("mypy", "check-release"),
     MatrixCheck("pyright", "check-release"),
+    MatrixCheck("make build", "build"),
     MatrixCheck("make wheels", "wheels"),
     MatrixCheck("make benchmark", "benchmark"),
     MatrixCheck(GENERATION_BASELINE, "baseline-generation"),
@@ -245,6 +264,53 @@ MATRIX_CHECKS: tuple[MatrixCheck, ...] = (
 )
 
 _SOURCE, _WHEELS, _PUBLISH = JOBS
+
+ROLES: tuple[Rule, ...] = (
+    Rule(
+        "A maintainer makes a commit of main a release: collects the evidence, reads the page of `release go`, and pushes the "
+        "tag when every item of it is a go.",
+        "Whoever made the tag answers for the proofs that it names.",
+    ),
+    Rule(
+        f"A required reviewer of the environment `{ENVIRONMENT}` says go: sees that {_SOURCE} and {_WHEELS} passed, and approves "
+        f"{_PUBLISH} on GitHub, within a day, for which the built files are kept.",
+        "Until then nothing is published; from then on nothing can be taken back.",
+    ),
+    Rule(
+        "Anyone may say no-go, by naming the item that is not true. A reviewer rejects the job then; the tag stays, and the "
+        "next version is the next try.",
+        "One missing proof is enough.",
+    ),
+)
+"""Who may say go."""
+
+SETUP: tuple[Rule, ...] = (
+    Rule(
+        f"GitHub, the environment `{ENVIRONMENT}`: its required reviewers are those who may say go; where there are two or more, "
+        f"nobody reviews their own tag. It takes the tags `{TAGS}` alone, and administrators do not pass it by.",
+        f"{_PUBLISH} waits there for a person, and no branch gets there, whatever its copy of the workflow says.",
+    ),
+    Rule(
+        f"GitHub, the environment `{DRY_RUN_ENVIRONMENT}`: no reviewers, no secrets, any branch or tag.",
+        "A dry run goes to its end by itself, in a place that the package index does not know.",
+    ),
+    Rule(
+        f"The package index, the project `{PACKAGE}`: one trusted publisher, with the owner and the name of the GitHub "
+        f"repository, the workflow `{WORKFLOW.rpartition('/')[2]}` and the environment `{ENVIRONMENT}`; before the first "
+        "release it is entered as a pending one. There is no other publisher and no token.",
+        f"Files come from {_PUBLISH} or from nowhere, and there is no password to lose.",
+    ),
+    Rule(
+        "GitHub, the branch `main`: no forced push and no deletion. Maintainers push to it; what others change comes by pull "
+        f"request, when the jobs {', '.join(CI_JOBS[:-1])} of {CI_WORKFLOW.rpartition('/')[2]} have passed.",
+        "Evidence, quality jobs and tag name a commit of main, which has to stay there.",
+    ),
+    Rule(
+        f"GitHub, the tags `{TAGS}`: maintainers make them, and nobody moves or deletes one.",
+        "A tag starts the workflow, and its name must not mean two things.",
+    ),
+)
+"""What is set up once, outside the repository, where no check of it can look."""
 
 PUBLISHING: tuple[Step, ...] = (
     Step(
@@ -367,14 +433,6 @@ DRY_RUN: tuple[Step, ...] = (
         "`git checkout .`",
     ),
 )
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What holds when something goes wrong."""
-
-    what: str
-    why: str
 
 
 ROLLBACK: tuple[Rule, ...] = (

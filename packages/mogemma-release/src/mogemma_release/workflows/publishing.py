@@ -3,51 +3,98 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..cli import COMMANDS
-from ..matrix import JOBS, PLATFORMS, PYTHONS, SKIPPED
-from .workflow import Workflow, differs, does
+from ..matrix import DRY_RUN_ENVIRONMENT, ENVIRONMENT, JOBS, PLATFORMS, PYTHONS, SKIPPED, TAGS
+from .workflow import Workflow, differs, does, jobs_differ
 
 SOURCE, WHEELS, RELEASE = JOBS
 
-STARTS = {"push": {"tags": ["v*"]}, "workflow_dispatch": None}
+STARTS = {"push": {"tags": [TAGS]}, "workflow_dispatch": None}
+CONCURRENCY = {"group": "publish-${{ github.ref }}", "cancel-in-progress": False}
 EMULATED = frozenset({"linux-aarch64"})
 """Platforms of which GitHub's runner is another machine, and cannot run their programs by itself."""
+UNTRIED = frozenset({"macos-x86_64"})
+"""Platforms of which GitHub's runner can import the kernels, and not run them."""
 
-MAY = {"actions": "read", "contents": "write", "id-token": "write"}
-"""Permissions of the job that publishes."""
+IF_FINAL = "${{ env.PUBLISH == 'true' }}"
+
+JOBS_HAVE: Mapping[str, Mapping[str, Any]] = {
+    SOURCE: {
+        "if": None,
+        "needs": None,
+        "permissions": {"actions": "read", "contents": "read"},
+        "outputs": {"publish": "${{ steps.gate.outputs.publish }}"},
+    },
+    WHEELS: {
+        "if": None,
+        "needs": [SOURCE],
+        "permissions": {"contents": "read"},
+        "runs-on": "${{ matrix.os }}",
+    },
+    RELEASE: {
+        "if": None,
+        "needs": [SOURCE, WHEELS],
+        "permissions": {"actions": "read", "contents": "write", "id-token": "write"},
+        "environment": "${{ needs.build-source.outputs.publish == 'true' && "
+        f"'{ENVIRONMENT}' || '{DRY_RUN_ENVIRONMENT}' }}}}",
+        "env": {"PUBLISH": "${{ needs.build-source.outputs.publish }}", "GH_REPO": "${{ github.repository }}"},
+    },
+}
 
 USES = ("actions/download-artifact", "actions/download-artifact", "pypa/gh-action-pypi-publish")
 """All that the job that publishes uses: no checkout, so no code of the repository runs in it."""
 
-IS_FINAL = "${{ needs.build-source.outputs.publish }}"
-IF_FINAL = "${{ env.PUBLISH == 'true' }}"
-FINAL_ONLY = ("GITHUB_RUN_ATTEMPT", "gh release", "pypi-publish")
-"""What a dry run leaves out."""
-
-ORDER = (
-    (SOURCE, "release gate", "uv build"),
-    (SOURCE, "uv build", "release inspect"),
-    (SOURCE, "release inspect", "mogemma doctor"),
-    (SOURCE, "mogemma doctor", "actions/upload-artifact"),
-    (WHEELS, "cibuildwheel", "release inspect"),
-    (WHEELS, "release inspect", "import mogemma"),
-    (WHEELS, "import mogemma", "actions/upload-artifact"),
-    (RELEASE, "GITHUB_RUN_ATTEMPT", "actions/download-artifact"),
-    (RELEASE, "sha256sum --check", "gh release create"),
-    (RELEASE, "gh release create", "pypi-publish"),
-    (RELEASE, "pypi-publish", "gh release edit"),
+STEPS_HAVE: tuple[tuple[str, str, str, Mapping[str, Any]], ...] = (
+    (SOURCE, "actions/checkout", "with", {"fetch-depth": 0, "persist-credentials": False}),
+    (WHEELS, "import mogemma", "env", {"PLATFORM": "${{ matrix.python }}", "KERNELS": "${{ matrix.kernels }}"}),
+    (RELEASE, "pypi-publish", "with", {"packages-dir": "dist", "attestations": True, "print-hash": True}),
 )
-"""In that job, the one comes before the other."""
+"""In that job, a step that does the one has exactly these options."""
+
+RUNS_IF = (
+    (SOURCE, "gh run list", "${{ steps.gate.outputs.publish == 'true' }}"),
+    (WHEELS, "setup-qemu-action", "${{ matrix.qemu }}"),
+    (WHEELS, "import mogemma", "${{ !matrix.qemu }}"),
+    (RELEASE, "GITHUB_RUN_ATTEMPT", IF_FINAL),
+    (RELEASE, "gh release", IF_FINAL),
+    (RELEASE, "pypi-publish", IF_FINAL),
+)
+"""In that job, a step that does the one has the other for its condition. No other step has any."""
+
+_SET_UP = ("actions/checkout", "astral-sh/setup-uv")
+ORDER: Mapping[str, tuple[str, ...]] = {
+    SOURCE: (
+        *_SET_UP,
+        *("GITHUB_REF_NAME", "release gate", "GITHUB_OUTPUT"),
+        *("gh run list --workflow ci.yml", "--status success", "exit 1"),
+        *("make build-tools", "SOURCE_DATE_EPOCH="),
+        *("uv build", "--build-constraints build/tools.txt", "--require-hashes"),
+        *("release inspect", "mogemma doctor", "release notes", "shasum --algorithm 256"),
+        *("actions/upload-artifact", "actions/upload-artifact"),
+    ),
+    WHEELS: (
+        *_SET_UP,
+        *("docker/setup-qemu-action", "make build-tools", "SOURCE_DATE_EPOCH=", "export SOURCE_DATE_EPOCH"),
+        *("cibuildwheel packages/mogemma", "release inspect", "import mogemma", "mogemma doctor"),
+        *("shasum --algorithm 256", "actions/upload-artifact"),
+    ),
+    RELEASE: (
+        *("GITHUB_RUN_ATTEMPT", "exit 1", "actions/download-artifact", "actions/download-artifact"),
+        *("sha256sum --check --strict", "exit 1", "gh release create", "pypi-publish", "gh release edit"),
+    ),
+}
+"""What each job does at least, one after the other."""
 
 
 def findings(workflow: Workflow) -> Iterator[str]:
     jobs = workflow.jobs
     yield from differs("the jobs are", tuple(jobs), JOBS)
     yield from differs("it starts", workflow.starts, STARTS)
-    yield from differs("a newer run ends this one:", workflow.document["concurrency"]["cancel-in-progress"], False)
+    yield from differs("runs wait for each other by", workflow.document["concurrency"], CONCURRENCY)
+    yield from differs("scripts run with", workflow.document["defaults"]["run"]["shell"], "bash")
     yield from differs("the Pythons are", tuple(workflow.document["env"]["PYTHONS"].split()), PYTHONS)
     yield from _in_wheels(jobs[WHEELS])
     for name, reason in SKIPPED.items():
@@ -57,35 +104,37 @@ def findings(workflow: Workflow) -> Iterator[str]:
     for name in re.findall(r"--package mogemma-release release ([\w-]+)", workflow.text):
         if name not in commands:
             yield f"calls `release {name}`, which does not exist"
-    yield from _in_release(jobs[RELEASE])
-    yield from _in_order(jobs)
+    yield from jobs_differ(jobs, JOBS_HAVE)
+    actions = tuple(does(step) for step in jobs[RELEASE]["steps"] if "uses" in step)
+    yield from differs(f"job {RELEASE} uses", actions, USES)
+    for name, step in workflow.steps():
+        yield from _in_step(name, step)
+    for name, words in ORDER.items():
+        yield from _in_order(name, "\n".join(does(step) for step in jobs[name]["steps"]), words)
 
 
 def _in_wheels(job: Mapping[str, Any]) -> Iterator[str]:
     entries = job["strategy"]["matrix"]["include"]
-    built = [(entry["platform"], entry["os"], entry["arch"], entry["qemu"]) for entry in entries]
-    wanted = [(each.name, each.runner, each.cibw_arch, each.name in EMULATED) for each in PLATFORMS]
+    built = [tuple(entry.get(key) for key in ("platform", "os", "arch", "qemu", "kernels")) for entry in entries]
+    wanted = [(p.name, p.runner, p.cibw_arch, p.name in EMULATED, p.name not in UNTRIED) for p in PLATFORMS]
     yield from differs("wheels are built for", built, wanted)
-    yield from differs("wheels are built on", job["runs-on"], "${{ matrix.os }}")
 
 
-def _in_release(job: Mapping[str, Any]) -> Iterator[str]:
-    yield from differs(f"{RELEASE} waits for", tuple(job["needs"]), (SOURCE, WHEELS))
-    yield from differs(f"{RELEASE} may", job["permissions"], MAY)
-    actions = tuple(step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step)
-    yield from differs(f"{RELEASE} uses", actions, USES)
-    yield from differs("a release is final by", job["env"]["PUBLISH"], IS_FINAL)
-    for step in job["steps"]:
-        if any(does(step, word) for word in FINAL_ONLY):
-            yield from differs(f"the step {step['name']!r} runs if", step.get("if"), IF_FINAL)
-        if does(step, "pypi-publish"):
-            yield from differs("attestations are", step["with"].get("attestations"), True)
+def _in_step(job: str, step: Mapping[str, Any]) -> Iterator[str]:
+    done = does(step)
+    name = step.get("name", done)
+    conditions = [condition for where, word, condition in RUNS_IF if where == job and word in done]
+    yield from differs(f"the step {name!r} runs if", step.get("if"), next(iter(conditions), None))
+    for where, word, key, wanted in STEPS_HAVE:
+        if where == job and word in done:
+            yield from differs(f"the step {name!r} has {key}", step.get(key), wanted)
 
 
-def _in_order(jobs: Mapping[str, Any]) -> Iterator[str]:
-    for name, before, after in ORDER:
-        steps = jobs[name]["steps"]
-        places = [[place for place, step in enumerate(steps) if does(step, word)] for word in (before, after)]
-        first, then = places
-        if not first or not then or first[0] >= then[0]:
-            yield f"job {name} does not have {before!r} before {after!r}"
+def _in_order(name: str, done: str, words: Sequence[str]) -> Iterator[str]:
+    place, previous = 0, "its beginning"
+    for word in words:
+        found = done.find(word, place)
+        if found < 0:
+            yield f"job {name} has no {word!r} after {previous!r}"
+        else:
+            place, previous = found + len(word), word

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +44,20 @@ class Workflow:
             yield from ((name, step) for step in job["steps"])
 
 
-def does(step: Mapping[str, Any], word: str) -> bool:
-    """Whether a step has a word in its script or in the name of its action."""
-    return word in step.get("run", "") or word in step.get("uses", "")
+def does(step: Mapping[str, Any]) -> str:
+    """What a step does: its script without comments, or the name of its action."""
+    script = re.sub(r"^\s*#.*\n?", "", step.get("run", ""), flags=re.MULTILINE)
+    return script.strip() or step.get("uses", "").partition("@")[0]
 
 
 def differs(what: str, found: object, wanted: object) -> Iterator[str]:
     """A finding where two things are not the same."""
     if found != wanted:
         yield f"{what} {found}, not {wanted}"
+
+
+def jobs_differ(jobs: Mapping[str, Any], wanted: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """A finding for each key of a job that is not as it is wanted; None wants that there is none."""
+    for name, keys in wanted.items():
+        for key, value in keys.items():
+            yield from differs(f"job {name} has {key}", jobs.get(name, {}).get(key), value)
