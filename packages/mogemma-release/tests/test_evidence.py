@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from throwaway import commit, git, make_step, snapshot, write
@@ -21,6 +23,7 @@ from mogemma_release.repository import Repository
 from mogemma_release.runbook import RECORDS, Step
 
 Steps = Callable[..., tuple[Step, ...]]
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -119,6 +122,122 @@ main(["evidence", "--root", sys.argv[1]])
     assert "interrupted: the step will run again" in told
     assert [entry.step for entry in read(repository).entries] == ["one"]
     assert [file.name for file in (Bundle.folder_of(repository) / "logs").iterdir()] == ["01-one.log"]
+
+
+class Writes:
+    """Lets the n-th write to a bundle fail: on a full disk before it, or cut off right after it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, cut_off: bool) -> None:
+        self._left, self._cut_off = 0, cut_off
+        for name in ("write_json", "write_whole", "move_whole"):
+            monkeypatch.setattr(evidence, name, self._counted(getattr(evidence, name)))
+
+    def _counted(self, write: Callable[..., None]) -> Callable[..., None]:
+        def counted(*arguments: Any) -> None:
+            self._left -= 1
+            if self._left == 0 and not self._cut_off:
+                raise ReleaseError(f"{arguments[0]} cannot be written (No space left on device).")
+            write(*arguments)
+            if self._left == 0:
+                raise KeyboardInterrupt
+
+        return counted
+
+    @contextmanager
+    def fails_at(self, n: int) -> Iterator[None]:
+        self._left = n
+        try:
+            yield
+        finally:
+            self._left = 0
+
+
+def every_write(writes: Writes, prepare: Callable[[], T], act: Callable[[T], object]) -> Iterator[int]:
+    """Does `act` once for each of its writes, which fails; stops when it got through."""
+    for n in range(1, 100):
+        bundle = prepare()
+        try:
+            with writes.fails_at(n):
+                act(bundle)
+        except (ReleaseError, KeyboardInterrupt):
+            yield n
+        else:
+            return
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+@pytest.mark.parametrize("is_mended", [False, True])
+def test_a_retry_that_any_write_ends_leaves_a_bundle_that_goes_on(
+    repository: Repository, steps: Steps, monkeypatch: pytest.MonkeyPatch, cut_off: bool, is_mended: bool
+) -> None:
+    name, mended = RECORDS[0], repository.root / "build" / "mended"
+    mended.parent.mkdir()
+    retried = make_step("two", "date +%s%N >&2; test -e build/mended; date +%s%N", output=name, keeps=(name,))
+    steps(make_step("one", "echo fine"), retried)
+
+    def failed() -> Bundle:
+        mended.unlink(missing_ok=True)
+        set_aside(repository)
+        assert collect(Bundle.begin(repository), repository) is not None
+        if is_mended:
+            mended.touch()
+        return read(repository)
+
+    writes = Writes(monkeypatch, cut_off=cut_off)
+    for n in every_write(writes, failed, lambda bundle: collect(bundle, repository)):
+        bundle = Bundle.resume(repository)
+        assert bundle.entries[0].step == "one", n
+        mended.touch()
+        assert collect(bundle, repository) is None, n
+        assert [entry.step for entry in read(repository).entries] == ["one", "two"]
+        read(repository).check_sums()
+    assert n >= 5
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_a_file_that_is_added_again_when_any_write_fails_leaves_a_bundle_that_reads(
+    repository: Repository, steps: Steps, monkeypatch: pytest.MonkeyPatch, cut_off: bool
+) -> None:
+    steps(make_step("one", "true"))
+
+    def added() -> Bundle:
+        set_aside(repository)
+        bundle = Bundle.begin(repository)
+        bundle.add("notes.md", "one\n")
+        return bundle
+
+    writes = Writes(monkeypatch, cut_off=cut_off)
+    for n in every_write(writes, added, lambda bundle: bundle.add("notes.md", "two\n")):
+        bundle = read(repository)
+        bundle.add("notes.md", "three\n")
+        assert read(repository).digests["notes.md"] == sha256(bundle.folder / "notes.md"), n
+    assert n >= 5
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_a_bundle_that_could_not_begin_begins_again(
+    repository: Repository, steps: Steps, monkeypatch: pytest.MonkeyPatch, cut_off: bool
+) -> None:
+    steps(make_step("one", "true"))
+
+    def nothing() -> None:
+        set_aside(repository)
+        write(Bundle.folder_of(repository) / ".bundle.json.killed", "{")
+
+    writes = Writes(monkeypatch, cut_off=cut_off)
+    for n in every_write(writes, nothing, lambda _: Bundle.begin(repository)):
+        bundle = Bundle.resume(repository)
+        assert collect(bundle, repository) is None, n
+    assert n == 2
+
+
+def test_a_bundle_without_its_list_is_not_begun_over(repository: Repository, steps: Steps) -> None:
+    """Its logs would be lost, one after another."""
+    steps(make_step("one", "echo fine"))
+    collect(Bundle.begin(repository), repository)
+    (Bundle.folder_of(repository) / "bundle.json").unlink()
+    with pytest.raises(ReleaseError, match=r"bundle\.json is missing.*--fresh"):
+        Bundle.resume(repository)
 
 
 def test_a_changed_log_is_noticed(repository: Repository, steps: Steps) -> None:

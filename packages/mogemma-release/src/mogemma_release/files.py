@@ -36,6 +36,21 @@ def write_whole(file: Path, content: str | bytes) -> None:
         raise ReleaseError(f"{file} cannot be written ({error.strerror}). It is as it was before.") from error
 
 
+def move_whole(source: Path, file: Path) -> None:
+    """Put one file of a disk in another's place in one step.
+
+    Raises:
+        ReleaseError: The folder cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as stream:
+            os.fsync(stream.fileno())
+        source.replace(file)
+    except OSError as error:
+        raise ReleaseError(f"{file} cannot be written ({error.strerror}). It is as it was before.") from error
+
+
 def write_json(file: Path, value: Any) -> None:
     write_whole(file, json.dumps(value, indent=1) + "\n")
 

@@ -21,13 +21,7 @@ def evidence(repository: Repository, fresh: bool, quiet: bool) -> Outcome:
     """Run the evidence steps into evidence/VERSION; go on where an earlier run stopped."""
     check_tree(repository)
     aside = set_aside(repository) if fresh else None
-    folder = Bundle.folder_of(repository)
-    if folder.exists():
-        bundle = Bundle.read(folder)
-        bundle.check_current(repository)
-        bundle.write()  # SHA256SUMS, should the last run have been cut off before it
-    else:
-        bundle = Bundle.begin(repository)
+    bundle = Bundle.resume(repository)
     progress = _Progress(quiet)
     try:
         failed = collect(bundle, repository, begins=progress.begins, listen=progress.listen, ends=progress.ends)
@@ -39,13 +33,13 @@ def evidence(repository: Repository, fresh: bool, quiet: bool) -> Outcome:
     steps = [
         {"step": entry.step, "seconds": entry.seconds, "exit_status": entry.exit_status} for entry in bundle.entries
     ]
-    data = {"folder": str(folder), "steps": steps, "missing": list(bundle.missing), "digest": bundle.digest}
+    data = {"folder": str(bundle.folder), "steps": steps, "missing": list(bundle.missing), "digest": bundle.digest}
     set_aside_as = f"; earlier evidence is in {aside}" if aside else ""
     if failed:
         how = "took too long and was ended" if failed.timed_out else f"failed with status {failed.exit_status}"
-        text = f"{failed.step} {how}: see {folder / failed.log}. Mend it, and run `release evidence` again"
+        text = f"{failed.step} {how}: see {bundle.folder / failed.log}. Mend it, and run `release evidence` again"
         return Outcome(text + set_aside_as, data, ok=False)
-    return Outcome(f"{len(steps)} steps passed: {folder / NOTES}, bundle {bundle.digest}{set_aside_as}", data)
+    return Outcome(f"{len(steps)} steps passed: {bundle.folder / NOTES}, bundle {bundle.digest}{set_aside_as}", data)
 
 
 class _Progress:
