@@ -10,7 +10,9 @@ from throwaway import change_baseline, commit, git, make_step, set_version, writ
 from mogemma_release import evidence
 from mogemma_release.cli import COMMANDS, main
 from mogemma_release.commands import baselines as baselines_command
+from mogemma_release.commands import notes as notes_command
 from mogemma_release.commands import preflight
+from mogemma_release.errors import ReleaseError
 from mogemma_release.measurements import NOISE
 from mogemma_release.repository import Repository
 from mogemma_release.runbook import BASELINES, EVIDENCE, GENERATION_BASELINE, RUNBOOK_PAGE
@@ -34,6 +36,20 @@ def test_outside_a_repository_every_command_is_a_sentence(tmp_path: Path) -> Non
         result = CliRunner().invoke(main, [str(command.name), *arguments, "--root", str(tmp_path)])
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.startswith("error: git rev-parse")
+
+
+@pytest.mark.parametrize("error", [ReleaseError("No."), PermissionError(13, "Permission denied", "dist")])
+def test_every_failure_is_a_document_or_a_sentence(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> str:
+        raise error
+
+    monkeypatch.setattr(notes_command, "release_notes", fail)
+    status, text, told = release(repository, "notes", "--json")
+    assert (status, told) == (1, "")
+    assert json.loads(text) == {"ok": False, "error": str(error), "needs_outside": False}
+    assert release(repository, "notes") == (1, "", f"error: {error}\n")
 
 
 def test_plan_runs_nothing_and_shows_how_far_it_is(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:

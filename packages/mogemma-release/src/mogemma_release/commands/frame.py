@@ -49,18 +49,18 @@ def release_command(function: Callable[..., Outcome]) -> click.Command:
     def run(*args: Any, as_json: bool, root: Path | None, **options: Any) -> None:
         try:
             outcome = function(*args, Repository.find(root or Path.cwd()), **options)
-        except ReleaseError as error:
-            if as_json:
-                needs_outside = isinstance(error, NeedsOutsideError)
-                click.echo(json.dumps({"ok": False, "error": str(error), "needs_outside": needs_outside}))
-            else:
-                click.echo(f"error: {error}", err=True)
-            sys.exit(1)
-        except OSError as error:
-            # A full disk, a folder that may not be written: the sentence is the system's.
-            click.echo(f"error: {error}", err=True)
+        except (ReleaseError, OSError) as error:  # a full disk, a folder that may not be written: the system's sentence
+            _say(error, as_json=as_json)
             sys.exit(1)
         click.echo(json.dumps({"ok": outcome.ok, **outcome.data}, indent=1) if as_json else outcome.text.rstrip("\n"))
         sys.exit(0 if outcome.ok else 1)
 
     return click.command(run)
+
+
+def _say(error: Exception, *, as_json: bool) -> None:
+    if as_json:
+        needs_outside = isinstance(error, NeedsOutsideError)
+        click.echo(json.dumps({"ok": False, "error": str(error), "needs_outside": needs_outside}))
+    else:
+        click.echo(f"error: {error}", err=True)
