@@ -6,14 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from throwaway import commit, git, make_step, snapshot, write
+from throwaway import commit, git, make_step, set_version, snapshot, write
 
 from mogemma_release import evidence
 from mogemma_release.errors import ReleaseError
@@ -97,31 +97,84 @@ def test_a_hanging_step_is_ended_and_recorded(repository: Repository, steps: Ste
     assert (read(repository).folder / failed.log).read_text() == "begun\n"
 
 
-def test_an_interrupted_step_leaves_no_entry_and_runs_again(repository: Repository) -> None:
-    """Ctrl-C from outside, in the middle of a step: what had passed stays, what ran is as if it had not begun."""
-    code = """
+INTERRUPTED = """
 import sys
-from pathlib import Path
 from throwaway import make_step
 from mogemma_release import evidence
-from mogemma_release.evidence import Bundle
 from mogemma_release.cli import main
-evidence.EVIDENCE = (make_step("one", "echo fine"), make_step("two", "touch build/running; sleep 600"))
-main(["evidence", "--root", sys.argv[1]])
+from mogemma_release.commands import dry_run
+waiting = make_step("wheels", "echo $$ > build/running; while test ! -e build/go; do sleep 0.05; done")
+evidence.EVIDENCE = dry_run.EVIDENCE = (make_step("one", "echo fine"), waiting)
+main(sys.argv[1:])
 """
-    (repository.root / "build").mkdir()
+
+
+def start(repository: Repository, *arguments: str, wrapper: Sequence[str] = ()) -> tuple[subprocess.Popen[str], int]:
+    """`release` in a process of its own, and the id of its second step's."""
+    running = repository.root / "build" / "running"
+    running.parent.mkdir()
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    command = [sys.executable, "-c", code, str(repository.root)]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
-    start = time.monotonic()
-    while not (repository.root / "build" / "running").exists() and time.monotonic() - start < 60:
+    process = subprocess.Popen(
+        [*wrapper, sys.executable, "-c", INTERRUPTED, *arguments, "--root", str(repository.root)],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    latest = time.monotonic() + 60
+    while not (running.exists() and running.read_text()) and time.monotonic() < latest:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    return process, int(running.read_text())
+
+
+def is_running(process: int) -> bool:
+    """Whether a process that is not a child of this one does something."""
+    told = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False).stdout
+    return bool(told.strip()) and not told.startswith("Z")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_step_leaves_no_entry_and_runs_again(repository: Repository, number: signal.Signals) -> None:
+    """In the middle of a step: it is ended, what had passed stays, what ran is as if it had not begun."""
+    process, step = start(repository, "evidence")
+    assert is_running(step)
+    process.send_signal(number)
     told = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "interrupted: the step will run again" in told
+    assert not is_running(step)
     assert [entry.step for entry in read(repository).entries] == ["one"]
     assert [file.name for file in (Bundle.folder_of(repository) / "logs").iterdir()] == ["01-one.log"]
+
+
+def test_an_interrupted_step_is_a_document_with_json(repository: Repository) -> None:
+    process, _ = start(repository, "evidence", "--json")
+    process.send_signal(signal.SIGTERM)
+    told = json.loads(process.communicate(timeout=60)[0])
+    assert (process.returncode, told["ok"]) == (128 + signal.SIGTERM, False)
+    assert told["error"].startswith("interrupted: the step will run again")
+
+
+def test_an_interrupted_dry_run_ends_its_step_and_tags_nothing(repository: Repository) -> None:
+    set_version(repository.root, "0.2.0.dev0")
+    commit(repository.root, "0.2.0.dev0")
+    process, step = start(repository, "dry-run")
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "interrupted: all steps will run again. Nothing was tagged." in told
+    assert not is_running(step)
+    assert git(repository.root, "tag") == ""
+
+
+def test_a_closed_terminal_does_not_end_what_nohup_has_started(repository: Repository) -> None:
+    process, step = start(repository, "evidence", wrapper=["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"])
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert is_running(step)
+    (repository.root / "build" / "go").touch()
+    process.communicate(timeout=60)
+    assert [entry.passed for entry in read(repository).entries] == [True, True]
 
 
 class Writes:

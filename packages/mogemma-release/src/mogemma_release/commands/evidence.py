@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from contextlib import suppress
 
 import click
 from rich.console import Console
@@ -11,6 +11,7 @@ from ..evidence import Bundle, Entry, check_tree, collect, set_aside
 from ..notes import NOTES, write_evidence_page
 from ..repository import Repository
 from ..runbook import Step
+from ..signals import StoppedError
 from .frame import Outcome, release_command
 
 
@@ -25,9 +26,10 @@ def evidence(repository: Repository, fresh: bool, quiet: bool) -> Outcome:
     progress = _Progress(quiet)
     try:
         failed = collect(bundle, repository, begins=progress.begins, listen=progress.listen, ends=progress.ends)
-    except KeyboardInterrupt:
-        click.echo("interrupted: the step will run again, those before it will not", err=True)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        raise StoppedError("interrupted: the step will run again, those before it will not", stop) from None
+    finally:
+        progress.close()
     if failed is None:
         write_evidence_page(bundle)
     steps = [
@@ -59,6 +61,11 @@ class _Progress:
     def listen(self, line: str) -> None:
         if self._is_live and not self._quiet:
             self._status.update(line[: self._console.width - 4])
+
+    def close(self) -> None:
+        """Give the terminal its cursor back, if there is still a terminal."""
+        with suppress(OSError):
+            self._status.stop()
 
     def ends(self, entry: Entry) -> None:
         self._status.stop()
