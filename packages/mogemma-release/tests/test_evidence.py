@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from click.testing import CliRunner
 from throwaway import commit, git, make_step, set_version, snapshot, write
 
 from mogemma_release import evidence
+from mogemma_release.cli import main
 from mogemma_release.errors import ReleaseError
 from mogemma_release.evidence import Bundle, collect, set_aside
 from mogemma_release.files import sha256
@@ -112,7 +114,7 @@ main(sys.argv[1:])
 def start(repository: Repository, *arguments: str, wrapper: Sequence[str] = ()) -> tuple[subprocess.Popen[str], int]:
     """`release` in a process of its own, and the id of its second step's."""
     running = repository.root / "build" / "running"
-    running.parent.mkdir()
+    running.parent.mkdir(exist_ok=True)
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     process = subprocess.Popen(
         [*wrapper, sys.executable, "-c", INTERRUPTED, *arguments, "--root", str(repository.root)],
@@ -153,6 +155,32 @@ def test_an_interrupted_step_is_a_document_with_json(repository: Repository) -> 
     told = json.loads(process.communicate(timeout=60)[0])
     assert (process.returncode, told["ok"]) == (128 + signal.SIGTERM, False)
     assert told["error"].startswith("interrupted: the step will run again")
+
+
+@pytest.mark.parametrize("option", [[], ["--fresh"]])
+def test_a_second_run_at_the_same_time_is_refused(repository: Repository, option: list[str]) -> None:
+    def files() -> dict[Path, bytes]:
+        return {file: file.read_bytes() for file in (repository.root / "evidence").rglob("*") if file.is_file()}
+
+    process, step = start(repository, "evidence")
+    try:
+        before = files()
+        second = CliRunner().invoke(main, ["evidence", *option, "--root", str(repository.root)])
+        assert second.exit_code == 1
+        assert "Another `release evidence` is going on" in second.stderr
+        assert files() == before
+        assert is_running(step)
+    finally:
+        process.kill()  # the lock goes with the process, however that ends
+        process.communicate(timeout=60)
+        os.killpg(step, signal.SIGKILL)
+    (repository.root / "build" / "go").touch()
+    third, _ = start(repository, "evidence")
+    third.communicate(timeout=60)
+    bundle = read(repository)
+    assert [entry.passed for entry in bundle.entries] == [True, True]
+    assert not any("lock" in name for name in bundle.digests)
+    assert repository.changes == ()
 
 
 def test_an_interrupted_dry_run_ends_its_step_and_tags_nothing(repository: Repository) -> None:

@@ -7,6 +7,7 @@
     ├── plots/           the baselines' samples, round by round
     ├── notes.md         the page for the release notes
     └── SHA256SUMS       of all the others, for `sha256sum --check`
+    evidence/.lock       held while `release evidence` runs
 
 A step's entry is written when the step has ended, so an interrupted one has none and runs again. Before a file is replaced,
 bundle.json forgets the old one: wherever a full disk or a lost machine cuts in, what it names is there as it says.

@@ -1,11 +1,14 @@
-"""Files that are there as a whole or not at all, and their digests."""
+"""Files that are there as a whole or not at all, their digests, and locks."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,22 @@ def read_json(file: Path) -> Any:
         raise ReleaseError(f"{file} is missing.") from None
     except (ValueError, RecursionError) as error:
         raise ReleaseError(f"{file} is damaged: it is no JSON ({error}).") from None
+
+
+@contextmanager
+def locked(file: Path, otherwise: str) -> Iterator[None]:
+    """Hold a lock for the block: the file stays, the lock goes with the process, however that ends.
+
+    Raises:
+        ReleaseError: Another process holds it: `otherwise`.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ReleaseError(otherwise) from None
+        yield
 
 
 def sha256(file: Path) -> str:

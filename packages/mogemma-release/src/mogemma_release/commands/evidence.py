@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from ..evidence import Bundle, Entry, check_tree, collect, set_aside
+from ..files import locked
 from ..notes import NOTES, write_evidence_page
 from ..repository import Repository
 from ..runbook import Step
@@ -20,6 +21,12 @@ from .frame import Outcome, release_command
 @click.option("--quiet", is_flag=True, help="Do not show what the steps print; it is in the logs anyway.")
 def evidence(repository: Repository, fresh: bool, quiet: bool) -> Outcome:
     """Run the evidence steps into evidence/VERSION; go on where an earlier run stopped."""
+    lock = Bundle.folder_of(repository).with_name(".lock")
+    with locked(lock, "Another `release evidence` is going on here: wait for it, or end it. Nothing was changed."):
+        return _collect(repository, fresh, quiet)
+
+
+def _collect(repository: Repository, fresh: bool, quiet: bool) -> Outcome:
     check_tree(repository)
     aside = set_aside(repository) if fresh else None
     bundle = Bundle.resume(repository)
