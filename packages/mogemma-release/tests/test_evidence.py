@@ -14,15 +14,16 @@ from typing import Any, TypeVar
 
 import pytest
 from click.testing import CliRunner
-from throwaway import commit, git, make_step, set_version, snapshot, write
+from throwaway import change_baseline, commit, git, make_step, set_version, snapshot, write
 
 from mogemma_release import evidence
 from mogemma_release.cli import main
 from mogemma_release.errors import ReleaseError
 from mogemma_release.evidence import Bundle, collect, set_aside
 from mogemma_release.files import sha256
+from mogemma_release.notes import NOTES, write_evidence_page
 from mogemma_release.repository import Repository
-from mogemma_release.runbook import RECORDS, Step
+from mogemma_release.runbook import BASELINES, RECORDS, Step
 
 Steps = Callable[..., tuple[Step, ...]]
 T = TypeVar("T")
@@ -53,7 +54,7 @@ def test_each_step_has_command_times_status_and_log(repository: Repository, step
     assert one.seconds > 0
     assert (bundle.folder / one.log).read_text() == "first\naside\n"
     assert bundle.commit == repository.commit
-    assert bundle.about["tree"] == "clean"
+    assert bundle.about["changes"] == []
     assert bundle.about["tools"]["git"]
     assert bundle.missing == ()
 
@@ -339,7 +340,7 @@ def test_a_changed_entry_is_noticed(repository: Repository, steps: Steps) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"schema": 1, "digest": "", "steps": [{}], "files": {}}', "[" * 99_999]
+    "text", ["", "{", "[]", "{}", '{"schema": 2, "digest": "", "steps": [{}], "files": {}}', "[" * 99_999]
 )
 def test_a_damaged_bundle_is_a_sentence(repository: Repository, steps: Steps, text: str) -> None:
     steps(make_step("one", "true"))
@@ -370,6 +371,22 @@ def test_a_dirty_tree_has_no_evidence(repository: Repository) -> None:
     with pytest.raises(ReleaseError, match=r"The tree has changes \(untracked\.py\)"):
         Bundle.begin(repository)
     assert not Bundle.folder_of(repository).exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"), [((), "tree clean"), (RECORDS[:2], f"tree changed in {RECORDS[1]}, {RECORDS[0]}")]
+)
+def test_what_the_tree_was_is_recorded_and_told(
+    repository: Repository, steps: Steps, changed: Sequence[str], told: str
+) -> None:
+    for name in changed:
+        change_baseline(repository.root / name, {"peak_rss_bytes": 1.01})
+    steps(make_step("one", "git checkout .", keeps=tuple(BASELINES.values())))
+    collect(Bundle.begin(repository), repository)
+    bundle = read(repository)
+    assert bundle.about["changes"] == sorted(changed)
+    write_evidence_page(bundle)
+    assert f", {told}, begun " in (bundle.folder / NOTES).read_text()
 
 
 def test_a_step_that_changes_other_files_ends_the_run(repository: Repository, steps: Steps) -> None:

@@ -1,7 +1,8 @@
 """The evidence of a release: a folder that says what was run, when, on what, and how it went, and that shows tampering.
 
     evidence/<version>/
-    ├── bundle.json      commit, machine, tools; each step's command, start, end, duration and exit status; every digest
+    ├── bundle.json      commit, what differs from it, machine, tools; each step's command, start, end, duration and exit
+    │                    status; every digest
     ├── logs/            what each step printed
     ├── files/           what the steps keep: baselines, checksums, pages
     ├── plots/           the baselines' samples, round by round
@@ -36,7 +37,7 @@ from .process import Ran, run
 from .repository import Repository
 from .runbook import EVIDENCE, RECORDS, Step
 
-SCHEMA = 1
+SCHEMA = 2
 CHECKSUMS = "SHA256SUMS"
 MAX_AGE_DAYS = 14
 """Older evidence was made with tools and packages that have moved since."""
@@ -105,7 +106,7 @@ class Bundle:
             "schema": SCHEMA,
             "version": repository.version,
             "commit": repository.commit,
-            "tree": "clean",
+            "changes": list(repository.changes),
             "begun": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "machine": _machine(),
             "tools": _tools(),
