@@ -175,6 +175,23 @@ def test_baselines_are_compared_with_a_folder_or_a_commit(repository: Repository
         assert "1 of 7 figures are worse" in text
 
 
+def test_compared_figures_have_the_spread_of_their_rounds(repository: Repository) -> None:
+    before = repository.commit
+    decoded = json.loads((repository.root / GENERATION_BASELINE).read_text())["decode"]["tokens_per_second"]
+    change_baseline(repository.root / GENERATION_BASELINE, {"decode.tokens_per_second": 0.5})
+    status, text, _ = release(repository, "baselines", "--against", before)
+    assert status == 1
+    (line,) = [line for line in text.splitlines() if "generation decode" in line]
+    median, least, most = (decoded[key] for key in ("median", "min", "max"))
+    assert f": {median:,.4g} ({least:,.4g} to {most:,.4g}) -> {median / 2:,.4g} ({least / 2:,.4g} to " in line
+    (line,) = [line for line in text.splitlines() if "generation peak memory" in line]
+    assert "(" not in line.partition(" -> ")[0], "what is measured once has no spread"
+    told = json.loads(release(repository, "baselines", "--against", before, "--json")[1])["changes"]
+    (change,) = [change for change in told if change["figure"]["name"] == "decode"]
+    assert change["before_range"] == [least, most]
+    assert change["after_range"] == [least / 2, most / 2]
+
+
 def test_baselines_against_nothing_are_a_sentence(repository: Repository) -> None:
     status, _, told = release(repository, "baselines", "--against", "no-such-thing")
     assert (status, "is no folder with baselines, and no commit" in told) == (1, True)
