@@ -265,7 +265,7 @@ def test_a_retry_that_any_write_ends_leaves_a_bundle_that_goes_on(
             mended.touch()
         return read(repository)
 
-    writes = Writes(monkeypatch, cut_off=cut_off)
+    writes, n = Writes(monkeypatch, cut_off=cut_off), 0
     for n in every_write(writes, failed, lambda bundle: collect(bundle, repository)):
         bundle = Bundle.resume(repository)
         assert bundle.entries[0].step == "one", n
@@ -288,7 +288,7 @@ def test_a_file_that_is_added_again_when_any_write_fails_leaves_a_bundle_that_re
         bundle.add("notes.md", "one\n")
         return bundle
 
-    writes = Writes(monkeypatch, cut_off=cut_off)
+    writes, n = Writes(monkeypatch, cut_off=cut_off), 0
     for n in every_write(writes, added, lambda bundle: bundle.add("notes.md", "two\n")):
         bundle = read(repository)
         bundle.add("notes.md", "three\n")
@@ -306,7 +306,7 @@ def test_a_bundle_that_could_not_begin_begins_again(
         set_aside(repository)
         write(Bundle.folder_of(repository) / ".bundle.json.killed", "{")
 
-    writes = Writes(monkeypatch, cut_off=cut_off)
+    writes, n = Writes(monkeypatch, cut_off=cut_off), 0
     for n in every_write(writes, nothing, lambda _: Bundle.begin(repository)):
         bundle = Bundle.resume(repository)
         assert collect(bundle, repository) is None, n
