@@ -10,7 +10,9 @@ from throwaway import change_baseline, commit, git, make_step, release, set_vers
 from mogemma_release import evidence
 from mogemma_release.cli import COMMANDS, main
 from mogemma_release.commands import baselines as baselines_command
+from mogemma_release.commands import notes as notes_command
 from mogemma_release.commands import preflight
+from mogemma_release.errors import ReleaseError
 from mogemma_release.measurements import NOISE
 from mogemma_release.repository import Repository
 from mogemma_release.runbook import BASELINES, EVIDENCE, GENERATION_BASELINE, RUNBOOK_PAGE
@@ -28,6 +30,20 @@ def test_outside_a_repository_every_command_is_a_sentence(tmp_path: Path) -> Non
         result = CliRunner().invoke(main, [str(command.name), *arguments, "--root", str(tmp_path)])
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.startswith("error: git rev-parse")
+
+
+@pytest.mark.parametrize("error", [ReleaseError("No."), PermissionError(13, "Permission denied", "dist")])
+def test_every_failure_is_a_document_or_a_sentence(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> str:
+        raise error
+
+    monkeypatch.setattr(notes_command, "release_notes", fail)
+    status, text, told = release(repository, "notes", "--json")
+    assert (status, told) == (1, "")
+    assert json.loads(text) == {"ok": False, "error": str(error), "needs_outside": False}
+    assert release(repository, "notes") == (1, "", f"error: {error}\n")
 
 
 def test_plan_runs_nothing_and_shows_how_far_it_is(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +80,7 @@ def test_evidence_of_another_commit_is_not_gone_on_with(
     status, _, told = release(repository, "evidence")
     assert (status, "differ in new.py" in told) == (1, True)
     assert release(repository, "evidence", "--fresh")[0] == 1
-    assert len(list((repository.root / "evidence").iterdir())) == 2
+    assert len(list((repository.root / "evidence").glob("0.1.0*"))) == 2
 
 
 def test_go_is_a_page_of_proofs_and_exit_status_1_on_a_no_go(repository: Repository) -> None:
@@ -151,6 +167,23 @@ def test_baselines_are_compared_with_a_folder_or_a_commit(repository: Repository
         assert status == 1
         assert "REGRESSION generation decode" in text
         assert "1 of 7 figures are worse" in text
+
+
+def test_compared_figures_have_the_spread_of_their_rounds(repository: Repository) -> None:
+    before = repository.commit
+    decoded = json.loads((repository.root / GENERATION_BASELINE).read_text())["decode"]["tokens_per_second"]
+    change_baseline(repository.root / GENERATION_BASELINE, {"decode.tokens_per_second": 0.5})
+    status, text, _ = release(repository, "baselines", "--against", before)
+    assert status == 1
+    (line,) = [line for line in text.splitlines() if "generation decode" in line]
+    median, least, most = (decoded[key] for key in ("median", "min", "max"))
+    assert f": {median:,.4g} ({least:,.4g} to {most:,.4g}) -> {median / 2:,.4g} ({least / 2:,.4g} to " in line
+    (line,) = [line for line in text.splitlines() if "generation peak memory" in line]
+    assert "(" not in line.partition(" -> ")[0], "what is measured once has no spread"
+    told = json.loads(release(repository, "baselines", "--against", before, "--json")[1])["changes"]
+    (change,) = [change for change in told if change["figure"]["name"] == "decode"]
+    assert change["before_range"] == [least, most]
+    assert change["after_range"] == [least / 2, most / 2]
 
 
 def test_baselines_against_nothing_are_a_sentence(repository: Repository) -> None:

@@ -6,21 +6,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
-from throwaway import commit, git, make_step, snapshot, write
+from click.testing import CliRunner
+from throwaway import change_baseline, commit, git, make_step, set_version, snapshot, write
 
 from mogemma_release import evidence
+from mogemma_release.cli import main
 from mogemma_release.errors import ReleaseError
 from mogemma_release.evidence import Bundle, collect, set_aside
 from mogemma_release.files import sha256
+from mogemma_release.notes import NOTES, write_evidence_page
 from mogemma_release.repository import Repository
-from mogemma_release.runbook import RECORDS, Step
+from mogemma_release.runbook import BASELINES, RECORDS, Step
 
 Steps = Callable[..., tuple[Step, ...]]
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def test_each_step_has_command_times_status_and_log(repository: Repository, step
     assert one.seconds > 0
     assert (bundle.folder / one.log).read_text() == "first\naside\n"
     assert bundle.commit == repository.commit
-    assert bundle.about["tree"] == "clean"
+    assert bundle.about["changes"] == []
     assert bundle.about["tools"]["git"]
     assert bundle.missing == ()
 
@@ -94,31 +100,226 @@ def test_a_hanging_step_is_ended_and_recorded(repository: Repository, steps: Ste
     assert (read(repository).folder / failed.log).read_text() == "begun\n"
 
 
-def test_an_interrupted_step_leaves_no_entry_and_runs_again(repository: Repository) -> None:
-    """Ctrl-C from outside, in the middle of a step: what had passed stays, what ran is as if it had not begun."""
-    code = """
+INTERRUPTED = """
 import sys
-from pathlib import Path
 from throwaway import make_step
 from mogemma_release import evidence
-from mogemma_release.evidence import Bundle
 from mogemma_release.cli import main
-evidence.EVIDENCE = (make_step("one", "echo fine"), make_step("two", "touch build/running; sleep 600"))
-main(["evidence", "--root", sys.argv[1]])
+from mogemma_release.commands import dry_run
+waiting = make_step("wheels", "echo $$ > build/running; while test ! -e build/go; do sleep 0.05; done")
+evidence.EVIDENCE = dry_run.EVIDENCE = (make_step("one", "echo fine"), waiting)
+main(sys.argv[1:])
 """
-    (repository.root / "build").mkdir()
+
+
+def start(repository: Repository, *arguments: str, wrapper: Sequence[str] = ()) -> tuple[subprocess.Popen[str], int]:
+    """`release` in a process of its own, and the id of its second step's."""
+    running = repository.root / "build" / "running"
+    running.parent.mkdir(exist_ok=True)
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    command = [sys.executable, "-c", code, str(repository.root)]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
-    start = time.monotonic()
-    while not (repository.root / "build" / "running").exists() and time.monotonic() - start < 60:
+    process = subprocess.Popen(
+        [*wrapper, sys.executable, "-c", INTERRUPTED, *arguments, "--root", str(repository.root)],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    latest = time.monotonic() + 60
+    while not (running.exists() and running.read_text()) and time.monotonic() < latest:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    return process, int(running.read_text())
+
+
+def is_running(process: int) -> bool:
+    """Whether a process that is not a child of this one does something."""
+    told = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False).stdout
+    return bool(told.strip()) and not told.startswith("Z")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_step_leaves_no_entry_and_runs_again(repository: Repository, number: signal.Signals) -> None:
+    """In the middle of a step: it is ended, what had passed stays, what ran is as if it had not begun."""
+    process, step = start(repository, "evidence")
+    assert is_running(step)
+    process.send_signal(number)
     told = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "interrupted: the step will run again" in told
+    assert not is_running(step)
     assert [entry.step for entry in read(repository).entries] == ["one"]
     assert [file.name for file in (Bundle.folder_of(repository) / "logs").iterdir()] == ["01-one.log"]
+
+
+def test_an_interrupted_step_is_a_document_with_json(repository: Repository) -> None:
+    process, _ = start(repository, "evidence", "--json")
+    process.send_signal(signal.SIGTERM)
+    told = json.loads(process.communicate(timeout=60)[0])
+    assert (process.returncode, told["ok"]) == (128 + signal.SIGTERM, False)
+    assert told["error"].startswith("interrupted: the step will run again")
+
+
+@pytest.mark.parametrize("option", [[], ["--fresh"]])
+def test_a_second_run_at_the_same_time_is_refused(repository: Repository, option: list[str]) -> None:
+    def files() -> dict[Path, bytes]:
+        return {file: file.read_bytes() for file in (repository.root / "evidence").rglob("*") if file.is_file()}
+
+    process, step = start(repository, "evidence")
+    try:
+        before = files()
+        second = CliRunner().invoke(main, ["evidence", *option, "--root", str(repository.root)])
+        assert second.exit_code == 1
+        assert "Another `release evidence` is going on" in second.stderr
+        assert files() == before
+        assert is_running(step)
+    finally:
+        process.kill()  # the lock goes with the process, however that ends
+        process.communicate(timeout=60)
+        os.killpg(step, signal.SIGKILL)
+    (repository.root / "build" / "go").touch()
+    third, _ = start(repository, "evidence")
+    third.communicate(timeout=60)
+    bundle = read(repository)
+    assert [entry.passed for entry in bundle.entries] == [True, True]
+    assert not any("lock" in name for name in bundle.digests)
+    assert repository.changes == ()
+
+
+def test_an_interrupted_dry_run_ends_its_step_and_tags_nothing(repository: Repository) -> None:
+    set_version(repository.root, "0.2.0.dev0")
+    commit(repository.root, "0.2.0.dev0")
+    process, step = start(repository, "dry-run")
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "interrupted: all steps will run again. Nothing was tagged." in told
+    assert not is_running(step)
+    assert git(repository.root, "tag") == ""
+
+
+def test_a_closed_terminal_does_not_end_what_nohup_has_started(repository: Repository) -> None:
+    process, step = start(repository, "evidence", wrapper=["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"])
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert is_running(step)
+    (repository.root / "build" / "go").touch()
+    process.communicate(timeout=60)
+    assert [entry.passed for entry in read(repository).entries] == [True, True]
+
+
+class Writes:
+    """Lets the n-th write to a bundle fail: on a full disk before it, or cut off right after it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, cut_off: bool) -> None:
+        self._left, self._cut_off = 0, cut_off
+        for name in ("write_json", "write_whole", "move_whole"):
+            monkeypatch.setattr(evidence, name, self._counted(getattr(evidence, name)))
+
+    def _counted(self, write: Callable[..., None]) -> Callable[..., None]:
+        def counted(*arguments: Any) -> None:
+            self._left -= 1
+            if self._left == 0 and not self._cut_off:
+                raise ReleaseError(f"{arguments[0]} cannot be written (No space left on device).")
+            write(*arguments)
+            if self._left == 0:
+                raise KeyboardInterrupt
+
+        return counted
+
+    @contextmanager
+    def fails_at(self, n: int) -> Iterator[None]:
+        self._left = n
+        try:
+            yield
+        finally:
+            self._left = 0
+
+
+def every_write(writes: Writes, prepare: Callable[[], T], act: Callable[[T], object]) -> Iterator[int]:
+    """Does `act` once for each of its writes, which fails; stops when it got through."""
+    for n in range(1, 100):
+        bundle = prepare()
+        try:
+            with writes.fails_at(n):
+                act(bundle)
+        except (ReleaseError, KeyboardInterrupt):
+            yield n
+        else:
+            return
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+@pytest.mark.parametrize("is_mended", [False, True])
+def test_a_retry_that_any_write_ends_leaves_a_bundle_that_goes_on(
+    repository: Repository, steps: Steps, monkeypatch: pytest.MonkeyPatch, cut_off: bool, is_mended: bool
+) -> None:
+    name, mended = RECORDS[0], repository.root / "build" / "mended"
+    mended.parent.mkdir()
+    retried = make_step("two", "date +%s%N >&2; test -e build/mended; date +%s%N", output=name, keeps=(name,))
+    steps(make_step("one", "echo fine"), retried)
+
+    def failed() -> Bundle:
+        mended.unlink(missing_ok=True)
+        set_aside(repository)
+        assert collect(Bundle.begin(repository), repository) is not None
+        if is_mended:
+            mended.touch()
+        return read(repository)
+
+    writes, n = Writes(monkeypatch, cut_off=cut_off), 0
+    for n in every_write(writes, failed, lambda bundle: collect(bundle, repository)):
+        bundle = Bundle.resume(repository)
+        assert bundle.entries[0].step == "one", n
+        mended.touch()
+        assert collect(bundle, repository) is None, n
+        assert [entry.step for entry in read(repository).entries] == ["one", "two"]
+        read(repository).check_sums()
+    assert n >= 5
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_a_file_that_is_added_again_when_any_write_fails_leaves_a_bundle_that_reads(
+    repository: Repository, steps: Steps, monkeypatch: pytest.MonkeyPatch, cut_off: bool
+) -> None:
+    steps(make_step("one", "true"))
+
+    def added() -> Bundle:
+        set_aside(repository)
+        bundle = Bundle.begin(repository)
+        bundle.add("notes.md", "one\n")
+        return bundle
+
+    writes, n = Writes(monkeypatch, cut_off=cut_off), 0
+    for n in every_write(writes, added, lambda bundle: bundle.add("notes.md", "two\n")):
+        bundle = read(repository)
+        bundle.add("notes.md", "three\n")
+        assert read(repository).digests["notes.md"] == sha256(bundle.folder / "notes.md"), n
+    assert n >= 5
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_a_bundle_that_could_not_begin_begins_again(
+    repository: Repository, steps: Steps, monkeypatch: pytest.MonkeyPatch, cut_off: bool
+) -> None:
+    steps(make_step("one", "true"))
+
+    def nothing() -> None:
+        set_aside(repository)
+        write(Bundle.folder_of(repository) / ".bundle.json.killed", "{")
+
+    writes, n = Writes(monkeypatch, cut_off=cut_off), 0
+    for n in every_write(writes, nothing, lambda _: Bundle.begin(repository)):
+        bundle = Bundle.resume(repository)
+        assert collect(bundle, repository) is None, n
+    assert n == 2
+
+
+def test_a_bundle_without_its_list_is_not_begun_over(repository: Repository, steps: Steps) -> None:
+    """Its logs would be lost, one after another."""
+    steps(make_step("one", "echo fine"))
+    collect(Bundle.begin(repository), repository)
+    (Bundle.folder_of(repository) / "bundle.json").unlink()
+    with pytest.raises(ReleaseError, match=r"bundle\.json is missing.*--fresh"):
+        Bundle.resume(repository)
 
 
 def test_a_changed_log_is_noticed(repository: Repository, steps: Steps) -> None:
@@ -139,7 +340,7 @@ def test_a_changed_entry_is_noticed(repository: Repository, steps: Steps) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"schema": 1, "digest": "", "steps": [{}], "files": {}}', "[" * 99_999]
+    "text", ["", "{", "[]", "{}", '{"schema": 2, "digest": "", "steps": [{}], "files": {}}', "[" * 99_999]
 )
 def test_a_damaged_bundle_is_a_sentence(repository: Repository, steps: Steps, text: str) -> None:
     steps(make_step("one", "true"))
@@ -170,6 +371,22 @@ def test_a_dirty_tree_has_no_evidence(repository: Repository) -> None:
     with pytest.raises(ReleaseError, match=r"The tree has changes \(untracked\.py\)"):
         Bundle.begin(repository)
     assert not Bundle.folder_of(repository).exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"), [((), "tree clean"), (RECORDS[:2], f"tree changed in {RECORDS[1]}, {RECORDS[0]}")]
+)
+def test_what_the_tree_was_is_recorded_and_told(
+    repository: Repository, steps: Steps, changed: Sequence[str], told: str
+) -> None:
+    for name in changed:
+        change_baseline(repository.root / name, {"peak_rss_bytes": 1.01})
+    steps(make_step("one", "git checkout .", keeps=tuple(BASELINES.values())))
+    collect(Bundle.begin(repository), repository)
+    bundle = read(repository)
+    assert bundle.about["changes"] == sorted(changed)
+    write_evidence_page(bundle)
+    assert f", {told}, begun " in (bundle.folder / NOTES).read_text()
 
 
 def test_a_step_that_changes_other_files_ends_the_run(repository: Repository, steps: Steps) -> None:

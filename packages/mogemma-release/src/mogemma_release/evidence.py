@@ -1,15 +1,19 @@
 """The evidence of a release: a folder that says what was run, when, on what, and how it went, and that shows tampering.
 
     evidence/<version>/
-    ├── bundle.json      commit, machine, tools; each step's command, start, end, duration and exit status; every digest
+    ├── bundle.json      commit, what differs from it, machine, tools; each step's command, start, end, duration and exit
+    │                    status; every digest
     ├── logs/            what each step printed
     ├── files/           what the steps keep: baselines, checksums, pages
     ├── plots/           the baselines' samples, round by round
     ├── notes.md         the page for the release notes
     └── SHA256SUMS       of all the others, for `sha256sum --check`
+    evidence/.lock       held while `release evidence` runs
 
-A step's entry is written when the step has ended, so an interrupted one has none and runs again. bundle.json holds the
-digest of every file and of itself; a tag names that one, so that afterwards nothing can be exchanged.
+A step's entry is written when the step has ended, so an interrupted one has none and runs again. Before a file is replaced,
+bundle.json forgets the old one: wherever a full disk or a lost machine cuts in, what it names is there as it says.
+
+bundle.json holds the digest of every file and of itself; a tag names that one, so that afterwards nothing can be exchanged.
 """
 
 from __future__ import annotations
@@ -28,12 +32,12 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ReleaseError
-from .files import read_json, sha256, write_json, write_whole
+from .files import move_whole, read_json, sha256, write_json, write_whole
 from .process import Ran, run
 from .repository import Repository
 from .runbook import EVIDENCE, RECORDS, Step
 
-SCHEMA = 1
+SCHEMA = 2
 CHECKSUMS = "SHA256SUMS"
 MAX_AGE_DAYS = 14
 """Older evidence was made with tools and packages that have moved since."""
@@ -96,19 +100,36 @@ class Bundle:
         """
         check_tree(repository)
         folder = Bundle.folder_of(repository)
-        if folder.exists():
+        if _is_begun(folder):
             raise ReleaseError(f"{folder} exists. Resume it, or set it aside with --fresh.")
         about = {
             "schema": SCHEMA,
             "version": repository.version,
             "commit": repository.commit,
-            "tree": "clean",
+            "changes": list(repository.changes),
             "begun": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "machine": _machine(),
             "tools": _tools(),
         }
         bundle = Bundle(folder, about)
         bundle.write()
+        return bundle
+
+    @staticmethod
+    def resume(repository: Repository) -> Bundle:
+        """The bundle of the current commit to go on with, begun if there is none.
+
+        Raises:
+            ReleaseError: There is one that cannot be read, or is of another commit.
+        """
+        folder = Bundle.folder_of(repository)
+        if not _is_begun(folder):
+            return Bundle.begin(repository)
+        if not (folder / "bundle.json").exists():
+            raise ReleaseError(f"{folder} has files of a run, but its bundle.json is missing. {_ANEW}")
+        bundle = Bundle.read(folder)
+        bundle.check_current(repository)
+        bundle.write()  # SHA256SUMS, should the last run have been cut off before it
         return bundle
 
     @staticmethod
@@ -157,7 +178,7 @@ class Bundle:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """Steps that have run, in the order in which each ran first."""
+        """Steps that have run, in order."""
         return tuple(self._entries.values())
 
     def entry(self, step: str) -> Entry | None:
@@ -197,13 +218,15 @@ class Bundle:
                 f"The evidence is {age.days} days old, {MAX_AGE_DAYS} are allowed: `release evidence --fresh`."
             )
 
-    def record(self, step: Step, ran: Ran, log: Path, root: Path) -> Entry:
-        """Enter a step that has ended; what it keeps is copied into the bundle."""
+    def record(self, step: Step, ran: Ran, printed: Path, log: Path, root: Path) -> Entry:
+        """Enter a step that has ended: what it printed becomes its log, and what it keeps is copied."""
+        if self._entries.pop(step.name, None):
+            self.write()
+        move_whole(printed, log)
         kept = [log]
         if ran.passed:
             for name in step.keeps:
                 copy = self.folder / "files" / Path(name).name
-                copy.parent.mkdir(exist_ok=True)
                 write_whole(copy, (root / name).read_bytes())
                 kept.append(copy)
         entry = Entry(
@@ -223,6 +246,8 @@ class Bundle:
 
     def add(self, name: str, content: str | bytes) -> None:
         """Put a file of the bundle's own beside the steps'."""
+        if self._files.pop(name, None):
+            self.write()
         write_whole(self.folder / name, content)
         self._files[name] = sha256(self.folder / name)
         self.write()
@@ -291,7 +316,6 @@ def collect(
 
 def _run_step(bundle: Bundle, repository: Repository, step: Step, number: int, listen: Callable[[str], None]) -> Entry:
     log = bundle.folder / "logs" / f"{number:02}-{step.name}.log"
-    log.parent.mkdir(exist_ok=True)
     # Beside the folders that are recorded: nothing unfinished is ever in the bundle.
     unfinished = bundle.folder.with_name(f".{bundle.folder.name}-running")
     output = unfinished.with_name(f"{unfinished.name}-output") if step.output else None
@@ -306,12 +330,16 @@ def _run_step(bundle: Bundle, repository: Repository, step: Step, number: int, l
         )
         if step.output and output and ran.passed:
             write_whole(repository.root / step.output, output.read_bytes())
-        unfinished.replace(log)
+        return bundle.record(step, ran, unfinished, log, repository.root)
     finally:
         for file in (unfinished, output):
             if file:
                 file.unlink(missing_ok=True)
-    return bundle.record(step, ran, log, repository.root)
+
+
+def _is_begun(folder: Path) -> bool:
+    """False too where a full disk or a kill stopped the first write of bundle.json."""
+    return folder.exists() and any(not file.name.startswith(".") for file in folder.iterdir())
 
 
 def _digest(value: Mapping[str, Any]) -> str:

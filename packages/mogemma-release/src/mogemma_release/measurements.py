@@ -160,6 +160,11 @@ class Baseline:
         spread = self.get(figure.path)
         return spread["samples"] if isinstance(spread, Mapping) else [float(spread)]
 
+    def least_and_most(self, figure: Figure) -> tuple[float, float]:
+        """Least and most of the rounds."""
+        samples = self.samples(figure)
+        return min(samples), max(samples)
+
     def _check_spread(self, figure: Figure) -> None:
         spread = self.get(figure.path)
         if not isinstance(spread, Mapping):
@@ -222,6 +227,8 @@ class Change:
     """A figure before and after.
 
     Attributes:
+        before, after: Medians.
+        before_range, after_range: Least and most of the rounds.
         ratio: Above 1 is better, whichever way the figure goes.
         share_ratio: The same of the share of the machine's most; None where nothing bounds the figure.
     """
@@ -229,6 +236,8 @@ class Change:
     figure: Figure
     before: float
     after: float
+    before_range: tuple[float, float]
+    after_range: tuple[float, float]
     ratio: float
     share_ratio: float | None
     threshold: float
@@ -269,4 +278,13 @@ def _change(figure: Figure, before: Baseline, after: Baseline, noise: Noise) -> 
         return second / first if figure.more_is_better else first / second
 
     share_ratio = None if old_share is None or new_share is None else ratio(old_share, new_share)
-    return Change(figure, old, new, ratio(old, new), share_ratio, noise.threshold(figure))
+    return Change(
+        figure,
+        old,
+        new,
+        before.least_and_most(figure),
+        after.least_and_most(figure),
+        ratio(old, new),
+        share_ratio,
+        noise.threshold(figure),
+    )

@@ -63,7 +63,8 @@ def _page(bundle: Bundle, baselines: list[Baseline]) -> Iterator[str]:
     about = bundle.about
     yield f"{TITLE} {about['version']}"
     yield ""
-    yield f"Commit {about['commit']}, tree {about['tree']}, begun {about['begun']}."
+    tree = f"tree changed in {', '.join(about['changes'])}" if about["changes"] else "tree clean"
+    yield f"Commit {about['commit']}, {tree}, begun {about['begun']}."
     yield ""
     machine = about["machine"]
     yield f"{machine['platform']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB, {machine['python']}."

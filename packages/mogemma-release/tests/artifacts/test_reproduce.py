@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mogemma_release.artifacts import reproduce as artifacts_reproduce
+from mogemma_release.artifacts.build import Conditions
 from mogemma_release.artifacts.reproduce import compare, own_account, reproduce
+from mogemma_release.cli import main
 from mogemma_release.errors import ReleaseError
 from mogemma_release.matrix import PLATFORMS
 from mogemma_release.repository import Repository
@@ -20,6 +25,39 @@ def test_two_builds_with_nothing_in_common_give_the_same_bytes(whole: Repository
     assert [one.name.rpartition(".")[2] for one in found] == ["whl", "gz"]
     assert [one.account for one in found] == ["", ""]
     assert all(one.same for one in found)
+
+
+@pytest.mark.parametrize(
+    ("installed", "other"),
+    [
+        ("", None),
+        ("C C.utf8 POSIX", None),
+        ("C POSIX tr_TR de_DE.iso88591", None),
+        ("C.utf8 de_DE.utf8 en_GB.utf8 fa_IR.utf8 tr_TR tr_TR.utf8", "tr_TR.utf8"),
+        ("C.utf8 de_DE.utf8 en_GB.utf8 fa_IR.utf8", "fa_IR.utf8"),
+        ("C.UTF-8 en_GB.UTF-8 de_DE.UTF-8@euro", "de_DE.UTF-8@euro"),
+        ("C.UTF-8 en_GB.UTF-8", "en_GB.UTF-8"),
+    ],
+)
+def test_the_second_locale_is_one_that_is_installed(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str, other: str | None
+) -> None:
+    tool = tmp_path / "bin" / "locale"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\nprintf '%s\\n' {installed}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
+    conditions: list[Conditions] = []
+
+    def build(_repository: Repository, _out: Path, _platforms: object, of: Conditions, _report: object) -> None:
+        conditions.append(of)
+
+    monkeypatch.setattr(artifacts_reproduce, "build_artifacts", build)
+    result = CliRunner().invoke(main, ["reproduce", "--root", str(repository.root)])
+    assert [of.variables["LC_ALL"] for of in conditions] == ["C.UTF-8", other or "C"]
+    assert result.stdout.startswith(f"locales: C and {other}\n" if other else "locales: only C here")
+    result = CliRunner().invoke(main, ["reproduce", "--json", "--root", str(repository.root)])
+    assert json.loads(result.stdout)["other_locale"] == other
 
 
 @pytest.mark.timeout(900)

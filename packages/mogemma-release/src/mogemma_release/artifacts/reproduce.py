@@ -1,12 +1,13 @@
 """Does the same commit give the same bytes? Two builds under conditions that have nothing in common are compared.
 
-The first is what `release build` does. The second has another folder, home, time zone, locale, umask and order of hashes,
-one core where the system can say so, compiles all kernels anew, and builds the wheels out of its sdist.
+The first is what `release build` does. The second has another folder, home, time zone, umask and order of hashes, another
+locale and one core where the system has them, compiles all kernels anew, and builds the wheels out of its sdist.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +25,10 @@ from .build import Conditions, Report, artifacts_in, build_artifacts
 
 _DIFFOSCOPE_SECONDS = 600.0
 _MOST_LINES = 200
+
+_UTF_8 = re.compile(r"\.utf-?8(@|$)", re.IGNORECASE)
+_UNLIKE_C = ("tr_", "az_", "fa_", "ar_")
+"""Where the small letter of I is not i, then where digits are others."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,11 @@ def reproduce(
     repository: Repository,
     platforms: Sequence[Platform] = PLATFORMS,
     *,
+    locale: str | None = None,
     levels: str = "",
     report: Report = lambda _: None,
 ) -> list[Comparison]:
-    """Build everything twice and compare.
+    """Build everything twice and compare; `locale` is the second build's, C if none.
 
     Raises:
         ReleaseError: Something cannot be built, or the two builds did not make the same files.
@@ -63,7 +69,7 @@ def reproduce(
         report("the second build")
         home = Path(temp, "home")
         home.mkdir()
-        build_artifacts(repository, other, platforms, other_conditions(home, levels), report)
+        build_artifacts(repository, other, platforms, other_conditions(home, locale, levels), report)
         return list(compare(ordinary, other))
 
 
@@ -71,11 +77,31 @@ def _ordinary_variables() -> Mapping[str, str]:
     return {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 
-def other_conditions(home: Path, levels: str = "") -> Conditions:
+def installed_locales() -> list[str]:
+    """What `locale -a` lists; nothing where that is missing."""
+    if not shutil.which("locale"):
+        return []
+    return subprocess.run(
+        ["locale", "-a"], capture_output=True, text=True, errors="replace", check=False
+    ).stdout.split()
+
+
+def other_locale(installed: Sequence[str]) -> str | None:
+    """The one least like C; None where there is only C. One that is not installed would be C too, and nothing would say so."""
+
+    def likeness(name: str) -> tuple[int, str]:
+        unlike = [i for i, start in enumerate(_UNLIKE_C) if name.startswith(start)]
+        return unlike[0] if unlike else len(_UNLIKE_C) + name.startswith("en_"), name
+
+    others = [name for name in installed if _UTF_8.search(name) and not name.startswith(("C.", "POSIX"))]
+    return min(others, key=likeness, default=None)
+
+
+def other_conditions(home: Path, locale: str | None = None, levels: str = "") -> Conditions:
     """As different from the ordinary as one machine allows."""
     variables = {
         "TZ": "Pacific/Kiritimati",  # the day after, for half of the world
-        "LC_ALL": "tr_TR.UTF-8",  # where the small letter of I is not i
+        "LC_ALL": locale or "C",
         "PYTHONHASHSEED": "4711",
         "HOME": str(home),
         "TMPDIR": str(home),

@@ -50,10 +50,17 @@ def _line(change: Change) -> str:
     figure = change.figure
     share = "" if change.share_ratio is None else f", of the machine's most x {change.share_ratio:.3f}"
     verdict = "REGRESSION" if change.is_regression else "ok"
+    before, after = _spread(change.before, change.before_range), _spread(change.after, change.after_range)
     return (
-        f"{verdict:10} {figure.mode} {figure.name}: {change.before:,.4g} -> {change.after:,.4g} {figure.unit}, "
+        f"{verdict:10} {figure.mode} {figure.name}: {before} -> {after} {figure.unit}, "
         f"x {change.ratio:.3f}{share} (threshold {100 * change.threshold:.0f} %; above 1 is better)"
     )
+
+
+def _spread(median: float, least_and_most: tuple[float, float]) -> str:
+    """What is measured once has none."""
+    least, most = least_and_most
+    return f"{median:,.4g}" if least == most else f"{median:,.4g} ({least:,.4g} to {most:,.4g})"
 
 
 def _measure_noise(repository: Repository, n_runs: int) -> Outcome:

@@ -10,6 +10,7 @@ from ..publishing import check_dry_run, make_dry_run
 from ..remote import push
 from ..repository import Repository
 from ..runbook import EVIDENCE
+from ..signals import StoppedError
 from ..versions import tag_of
 from .frame import Outcome, release_command
 
@@ -43,6 +44,9 @@ def _rehearse(repository: Repository) -> None:
             click.echo(f"{step.name}: {step.typed}", err=True)
             command = ["bash", "-c", f"set -euo pipefail; {step.command}"]
             log = logs / f"{step.name}.log"
-            ran = run(command, repository.root, log, limit_seconds=step.limit_seconds)
+            try:
+                ran = run(command, repository.root, log, limit_seconds=step.limit_seconds)
+            except KeyboardInterrupt as stop:
+                raise StoppedError("interrupted: all steps will run again. Nothing was tagged.", stop) from None
             if not ran.passed:
                 raise ReleaseError(f"{step.name} failed with status {ran.exit_status}: see {log}. Nothing was tagged.")
