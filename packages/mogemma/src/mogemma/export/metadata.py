@@ -56,7 +56,7 @@ def read_metadata(checkpoint: Checkpoint, architecture: Architecture, kind: str)
     own = {"general.file_type": FILE_TYPES[kind], "general.quantization_version": _QUANTIZATION_VERSION}
     if checkpoint.kind == "gguf":
         kept = {key: _value(value) for key, value in checkpoint.metadata.items() if key not in _OWN_KEYS}
-        return {**kept, **own}
+        return {**{key: value for key, value in kept.items() if not _is_empty(value)}, **own}
     spec = architecture.spec
     if spec.family not in WRITERS:
         raise UnsupportedModelError(
@@ -80,6 +80,11 @@ def read_metadata(checkpoint: Checkpoint, architecture: Architecture, kind: str)
 
 def _value(value: Any) -> Any:
     return value.to_bytes_list() if isinstance(value, StringArray) else value
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether it is an array that says nothing, for which the writer has no type."""
+    return isinstance(value, (list, np.ndarray)) and len(value) == 0
 
 
 def _generation_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
