@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,3 +174,12 @@ def test_the_variable_for_embedding_models_comes_before_that_for_all() -> None:
     assert found["model"]["path"] == EMBEDDER
     found = document(run("embed", "--json", "a", MOGEMMA_MODEL=WRITER))
     assert found["model"]["path"] == WRITER
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "npy"])
+def test_a_standard_output_that_is_closed_takes_nothing_and_is_no_reason_to_fail(form: str) -> None:
+    """As with the other commands: `mogemma embed ... >&-`."""
+    shell = '"$0" -m mogemma "$@" >&-'
+    command = ["sh", "-c", shell, sys.executable, "embed", "-m", EMBEDDER, "--format", form, "fish"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

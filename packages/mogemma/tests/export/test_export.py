@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import TYPE_CHECKING, Any
 
 import gguf
@@ -213,6 +214,89 @@ def test_sampling_defaults_and_the_chat_template_come_along(tmp_path: Path) -> N
     (source / "chat_template.jinja").write_text("{{ 'newer' }}", encoding="utf-8")
     written(source, tmp_path / "model.gguf", "bf16")
     assert contents(tmp_path / "model.gguf")[0]["tokenizer.chat_template"] == "{{ 'newer' }}"
+
+
+def test_what_ends_a_text_and_what_is_never_written_come_along(tmp_path: Path) -> None:
+    """Else the file would talk on where the folder ends."""
+    with SyncGemmaModel(GEMMA) as model:
+        first = model.complete(IDS, temperature=0, max_tokens=1).token_ids[0]
+    source = changed(
+        tmp_path / "model",
+        generation_config={"eos_token_id": [1, 9, 42, 600], "suppress_tokens": [first, 7, 600], "do_sample": False},
+    )
+    written(source, tmp_path / "model.gguf", "bf16")
+    keys, _ = contents(tmp_path / "model.gguf")
+    assert keys["tokenizer.ggml.suppress_tokens"] == sorted([first, 7])
+    assert [keys[f"tokenizer.ggml.{name}_token_id"] for name in ("eos", "eot", "eom")] == [1, 9, 42]
+    with SyncGemmaModel(source) as folder, SyncGemmaModel(tmp_path / "model.gguf") as file:
+        assert file.stop_ids == folder.stop_ids - {600} == {1, 9, 42}  # the model has 512 tokens
+        texts = [model.complete(IDS, max_tokens=8).token_ids for model in (folder, file)]
+    assert texts[0] == texts[1]
+    assert first not in texts[0]
+
+
+def test_more_ends_than_a_file_can_name_are_refused_and_not_lost(tmp_path: Path) -> None:
+    source = changed(tmp_path / "model", generation_config={"eos_token_id": [1, 9, 42, 106]})
+    with pytest.raises(
+        UnsupportedModelError, match=r"generation_config\.json.*has room for 1 more, not for 2: 42, 106\."
+    ):
+        written(source, tmp_path / "model.gguf", "bf16")
+    assert not (tmp_path / "model.gguf").exists()
+
+
+@pytest.mark.parametrize("value", ["hot", [1], -1, True])
+def test_a_default_that_cannot_be_used_is_refused_as_on_load(tmp_path: Path, value: object) -> None:
+    source = changed(tmp_path / "model", generation_config={"temperature": value})
+    with pytest.raises(ModelFormatError, match="the default 'temperature' cannot be used"):
+        written(source, tmp_path / "model.gguf", "bf16")
+    with pytest.raises(ModelFormatError, match="the default 'temperature' cannot be used"):
+        SyncGemmaModel(source)
+
+
+@pytest.mark.parametrize(
+    "config", [[1], {"eos_token_id": "x"}, {"eos_token_id": [None, [1], -1, 2.5]}, {"top_k": 2**40}]
+)
+def test_what_loading_passes_over_or_takes_is_no_reason_to_fail(tmp_path: Path, config: object) -> None:
+    source = changed(tmp_path / "model", generation_config=config)
+    written(source, tmp_path / "model.gguf", "bf16")
+    with SyncGemmaModel(source) as folder, SyncGemmaModel(tmp_path / "model.gguf") as file:
+        texts = [model.complete(IDS, max_tokens=4, seed=1).token_ids for model in (folder, file)]
+    assert texts[0] == texts[1]
+
+
+def test_how_an_embedding_model_writes_is_nobodys_question(tmp_path: Path) -> None:
+    """Loading does not ask either."""
+    source = copy_folder(EMBEDDING_GEMMA, tmp_path / "model")
+    (source / "generation_config.json").write_text('{"temperature": "hot"}', encoding="utf-8")
+    written(source, tmp_path / "model.gguf", "bf16")
+    with EmbeddingModel(source) as folder, EmbeddingModel(tmp_path / "model.gguf") as file:
+        assert np.array_equal(folder.embed(TEXTS), file.embed(TEXTS))
+
+
+def with_keys(source: Path, target: Path, values: Mapping[str, bytes]) -> None:
+    """Put keys into a GGUF file; each value with its type before it. Tensors move by whole 32 bytes."""
+    added = b"".join(struct.pack("<Q", len(name)) + name.encode() + value for name, value in values.items())
+    room = -(len(added) + struct.calcsize("<QsIQ")) % 32
+    added += struct.pack("<QsIQ", 1, b"z", 8, room) + bytes(room)
+    data = source.read_bytes()
+    magic, version, n_tensors, n_keys = struct.unpack_from("<4sIQQ", data)
+    header = struct.pack("<4sIQQ", magic, version, n_tensors, n_keys + len(values) + 1)
+    target.write_bytes(header + added + data[len(header) :])
+
+
+def test_keys_of_a_gguf_file_that_are_empty_or_large_are_no_reason_to_fail(tmp_path: Path) -> None:
+    """An empty list says nothing and is left out: the writer has no type for it."""
+    large: dict[str, float] = {"a.negative": -(2**40), "a.whole": 2**40, "a.float": 1e300, "a.small": -7}
+    codes = {"a.negative": (11, "q"), "a.whole": (10, "Q"), "a.float": (12, "d"), "a.small": (5, "i")}
+    keys = {name: struct.pack(f"<I{code}", kind, large[name]) for name, (kind, code) in codes.items()}
+    empty = {"a.strings": struct.pack("<IIQ", 9, 8, 0), "a.numbers": struct.pack("<IIQ", 9, 5, 0)}
+    written(GEMMA, tmp_path / "source.gguf", "f32")
+    with_keys(tmp_path / "source.gguf", tmp_path / "strange.gguf", keys | empty)
+    written(tmp_path / "strange.gguf", tmp_path / "model.gguf", "bf16")
+    found, _ = contents(tmp_path / "model.gguf")
+    assert {name: value for name, value in found.items() if name.startswith("a.")} == large
+    with SyncGemmaModel(GEMMA) as folder, SyncGemmaModel(tmp_path / "model.gguf") as file:
+        assert np.array_equal(file.logits(IDS), folder.logits(IDS))
 
 
 def test_of_several_chat_templates_the_default_one_is_taken(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -98,11 +100,48 @@ class TestFind:
         (put({"a.gguf": b"GGUF"}) / "a.gguf").resolve().unlink()
         assert cache.find(SOURCE) is None
 
-    @pytest.mark.parametrize("reference", ["../../../etc", "main", "", "\xe4", COMMIT[:-1], COMMIT.replace("0", "f")])
-    def test_a_reference_that_is_no_commit_or_none_that_is_here_leads_nowhere(self, reference: str) -> None:
+    @pytest.mark.parametrize("reference", ["../../../etc", "main", "", "\xe4", COMMIT[:-1]])
+    def test_a_reference_that_is_no_commit_leads_nowhere(self, reference: str) -> None:
         put({"a.gguf": b"GGUF"})
         (cache.repository_folder("a/b") / "refs" / "main").write_bytes(reference.encode("latin-1"))
         assert cache.find(SOURCE) is None
+
+    def test_where_the_newest_commit_is_not_whole_the_newest_that_is_counts(self) -> None:
+        """Another program has asked for one file of it, or was broken off; what was here before is still here."""
+        whole = folder_files(GEMMA)
+        for age, digit in enumerate("321"):
+            os.utime(put(whole, commit=digit * 40), (1e9 - age, 1e9 - age))
+        put({name: data for name, data in whole.items() if name != "model.safetensors"}, commit="4" * 40)
+        found = cache.find(SOURCE)
+        assert found is not None
+        assert (found.revision, found.path.name) == ("3" * 40, "3" * 40)
+        assert [(each.revision, str(each.source)) for each in cache.models()] == [("3" * 40, "a/b")]
+        (found.path / "config.json").unlink()
+        (cache.repository_folder("a/b") / "refs" / "main").write_text("5" * 40)  # of which nothing has come yet
+        second = cache.Cached(SOURCE, "2" * 40, cache.snapshot_folder("a/b", "2" * 40), found.n_bytes)
+        assert [cache.find(SOURCE), *cache.models()] == [second, second]
+
+    def test_what_has_come_since_the_reference_was_moved_may_be_a_download_under_way(self) -> None:
+        """Its digests are compared before it is named."""
+        snapshot = put({"a.gguf": b"GGUF"}, commit="1" * 40)
+        put({"config.json": b"{}"}, commit="2" * 40)
+        assert cache.find(SOURCE) is not None
+        later = time.time() + 60
+        os.utime(snapshot, (later, later))
+        assert cache.find(SOURCE) is None
+
+    def test_one_that_is_not_whole_does_not(self) -> None:
+        for digit in "12":
+            put({"config.json": b"{}", "tokenizer.json": b"{}"}, commit=digit * 40)
+        assert cache.find(SOURCE) is None
+        assert list(cache.models()) == []
+
+    def test_a_file_that_the_newest_commit_lacks_is_taken_of_an_older_one(self) -> None:
+        for name, commit in (("a-Q4_0.gguf", "1" * 40), ("a-Q8_0.gguf", "2" * 40)):
+            put({name: b"GGUF", "config.json": b"{}"}, commit=commit)
+        found = [cache.find(HubSource("a/b", quant)) for quant in (None, "Q4_0", "Q8_0")]
+        assert [each and each.revision[0] for each in found] == ["2", "1", "2"]
+        assert [str(each.source) for each in cache.models()] == ["a/b:a-Q4_0.gguf", "a/b:a-Q8_0.gguf"]
 
     def test_all_models_are_listed_each_file_by_itself(self) -> None:
         put({"a-Q8_0.gguf": b"GGUF", "a-Q4_0.gguf": b"GGUF", "mmproj-a.gguf": b"GGUF"})

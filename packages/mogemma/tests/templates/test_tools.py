@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, Optional
 
 import pytest
@@ -91,6 +92,52 @@ def unknown(a: int) -> None:
 
 
 unknown.__annotations__["a"] = "Missing"
+
+
+def annotated(annotation: object) -> Callable[..., Any]:
+    """A function whose one parameter is annotated so, as `from __future__ import annotations` leaves it."""
+
+    def book(day: str) -> str:
+        return day
+
+    book.__annotations__["day"] = annotation
+    return book
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        "datetime.nothing",  # no such attribute, or no such name
+        "Any.nothing",
+        "not valid(",
+        "",
+        "1 / 0",
+        "list[",
+        "Missing",
+        "{}['a']",
+        "[][0]",
+        "__import__('no_such_module')",
+        "(" * 300 + ")" * 300,
+        "a\0b",
+    ],
+)
+def test_an_annotation_that_cannot_be_evaluated_is_named_with_its_tool(annotation: str) -> None:
+    """Whatever Python says of it: it is evaluated, and may raise anything."""
+    with pytest.raises(
+        PromptError, match=r"book\(day\) has the annotation .*, which cannot be read: .*JSON schema"
+    ) as caught:
+        read_tools([annotated(annotation)])
+    assert repr(annotation)[:60] in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_an_annotation_of_the_result_is_not_asked_for() -> None:
+    def ask(day: str) -> str:
+        return day
+
+    ask.__annotations__["return"] = "not valid("
+    (tool,) = read_tools([ask])
+    assert tool.name == "ask"
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,10 @@ LAYER_NUMBERS: Names = {
 }
 """Few numbers, which the kernels take in float32."""
 
+AS_STORED = frozenset(name for _, name in (*LAYER_NUMBERS.values(), LAYER_MATRICES["router"]))
+"""Of a layer, in GGUF, what is never quantised. LAYER_NUMBERS are read one by one and not in blocks; and a router, of experts or
+of streams, decides where a token goes: with other experts it is another token, not one that is a little less exact."""
+
 EXPERTS: Names = {
     "both": ("experts.gate_up_proj", "ffn_gate_up_exps.weight"),
     "gate_proj": ("experts.gate_proj", "ffn_gate_exps.weight"),

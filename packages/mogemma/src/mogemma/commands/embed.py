@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -130,6 +131,10 @@ def _destination(output: Path | None) -> Iterator[BinaryIO]:
     if output is not None:
         with replacing(output) as file:
             yield file
+        return
+    if sys.stdout is None:  # closed before the start
+        with Path(os.devnull).open("wb") as nowhere:
+            yield nowhere
         return
     yield sys.stdout.buffer
     sys.stdout.buffer.flush()

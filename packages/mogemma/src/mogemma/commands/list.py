@@ -70,8 +70,8 @@ def _family(path: Path) -> tuple[str, int]:
 
 def _known() -> Iterator[dict[str, Any]]:
     from ..hub import cache  # noqa: PLC0415  loads numpy
+    from ..hub.folder import find_in_folder  # noqa: PLC0415  as above
     from ..hub.source import HubSource  # noqa: PLC0415  as above
-    from ..library import find_in_folder  # noqa: PLC0415  as above
 
     for name, model in KNOWN.items():
         is_here = cache.find(HubSource(model.repo_id)) is not None

@@ -36,9 +36,9 @@ TYPES = ("q8_0", "q6_k", "q4_k", "q4_0", "bf16", "f16", "f32")
 def quantize(source: str, target: Path, kind: str, threads: int | None, force: bool, as_json: bool) -> None:
     """Write the model SRC, a folder with safetensors or a GGUF file of floats, as the GGUF file DST.
 
-    Norms stay float32. The token embeddings, which are the output head too, become q8_0 beside q6_k, q4_k and q4_0; rows that
-    are no multiple of 256 become q8_0 instead of q6_k, and q5_0 instead of q4_k. DST appears when it is complete, and needs
-    the package `gguf`: pip install 'mogemma[quantize]'.
+    Norms stay float32, and routers what they are. The token embeddings, which are the output head too, become q8_0 beside q6_k,
+    q4_k and q4_0; rows that are no multiple of 256 become q8_0 instead of q6_k, and q5_0 instead of q4_k. DST appears when it is
+    complete, and needs the package `gguf`: pip install 'mogemma[quantize]'.
     """
     from ..checkpoint import open_checkpoint  # noqa: PLC0415  loads numpy
     from ..export import write_gguf  # noqa: PLC0415  loads the kernels

@@ -23,8 +23,8 @@ def rm(model: str, yes: bool, as_json: bool) -> None:
     MODEL is a known name or org/name. Nothing outside of that cache is ever deleted: what lies in the model folder, or
     elsewhere, is yours.
     """
-    from ..hub.remove import kept, remove  # noqa: PLC0415  loads numpy
-    from ..library import find_in_folder  # noqa: PLC0415  as above
+    from ..hub.folder import find_in_folder  # noqa: PLC0415  loads numpy
+    from ..hub.remove import kept, remove  # noqa: PLC0415  as above
 
     source = source_of(model)
     if source.which is not None:

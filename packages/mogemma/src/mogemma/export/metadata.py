@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..checkpoint import StringArray
+from ..config import file_sampling
 from ..errors import UnsupportedModelError
 from . import gemma3
 from .vocabulary import tokenizer_metadata
@@ -34,7 +37,7 @@ _SAMPLING = {
     "min_p": "general.sampling.min_p",
     "repetition_penalty": "general.sampling.penalty_repeat",
 }
-"""Sampling defaults in a generation_config.json, and in GGUF."""
+"""Sampling defaults by their names in SamplingConfig, and in GGUF."""
 
 
 def read_metadata(checkpoint: Checkpoint, architecture: Architecture, kind: str) -> dict[str, Any]:
@@ -47,12 +50,13 @@ def read_metadata(checkpoint: Checkpoint, architecture: Architecture, kind: str)
 
     Raises:
         UnsupportedModelError: The family cannot be written, or GGUF cannot say what this model is.
+        ModelFormatError: A sampling default cannot be used.
         TokenizerError: The model has no tokenizer.
     """
     own = {"general.file_type": FILE_TYPES[kind], "general.quantization_version": _QUANTIZATION_VERSION}
     if checkpoint.kind == "gguf":
         kept = {key: _value(value) for key, value in checkpoint.metadata.items() if key not in _OWN_KEYS}
-        return {**kept, **own}
+        return {**{key: value for key, value in kept.items() if not _is_empty(value)}, **own}
     spec = architecture.spec
     if spec.family not in WRITERS:
         raise UnsupportedModelError(
@@ -61,12 +65,15 @@ def read_metadata(checkpoint: Checkpoint, architecture: Architecture, kind: str)
         )
     dense = [(matrix["n_rows"], matrix["n_columns"]) for matrix in architecture.struct["dense"] or []]
     folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    generation = _generation_config(checkpoint) if spec.is_causal else {}
+    listed = generation.get("eos_token_id")
+    ends = listed if isinstance(listed, list) else [listed]
     return {
         **WRITERS[spec.family](spec, dense, checkpoint.path),
         "general.type": "model",
         "general.name": folder.resolve().name,
-        **_sampling(checkpoint),
-        **tokenizer_metadata(folder, spec.vocab_size, add_eos=None if spec.is_causal else True),
+        **_sampling(generation, checkpoint.path, spec.vocab_size),
+        **tokenizer_metadata(folder, spec.vocab_size, ends, add_eos=None if spec.is_causal else True),
         **own,
     }
 
@@ -75,11 +82,21 @@ def _value(value: Any) -> Any:
     return value.to_bytes_list() if isinstance(value, StringArray) else value
 
 
-def _sampling(checkpoint: Checkpoint) -> dict[str, Any]:
+def _is_empty(value: Any) -> bool:
+    """Whether it is an array that says nothing, for which the writer has no type."""
+    return isinstance(value, (list, np.ndarray)) and len(value) == 0
+
+
+def _generation_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
     config = checkpoint.read_json("generation_config.json")
-    if not isinstance(config, dict):
-        return {}
-    found = {_SAMPLING[key]: value for key, value in config.items() if key in _SAMPLING and value is not None}
-    if config.get("do_sample") is False:
-        found["general.sampling.temp"] = 0.0
-    return {key: int(value) if key.endswith("top_k") else float(value) for key, value in found.items()}
+    return config if isinstance(config, dict) else {}
+
+
+def _sampling(generation: Mapping[str, Any], source: Path, vocab_size: int) -> dict[str, Any]:
+    """What a generation_config.json says of sampling, as loading reads it."""
+    config = file_sampling(generation, source, vocab_size=vocab_size)
+    values = {key: getattr(config, name) for name, key in _SAMPLING.items()}
+    keys: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
+    if config.logit_bias:
+        keys["tokenizer.ggml.suppress_tokens"] = np.array(sorted(config.logit_bias), np.int32)
+    return keys

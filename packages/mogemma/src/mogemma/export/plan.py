@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..architectures.names import LAYER_MATRICES, LAYER_NORMS, MODEL_TENSORS
+from ..architectures.names import AS_STORED, LAYER_MATRICES, LAYER_NORMS, MODEL_TENSORS
 from ..checkpoint import TensorType
 from ..errors import UnsupportedModelError
 from ..weight_types import FLOATS, TYPE_OF, WEIGHT_TYPES, fitting_type
@@ -109,6 +109,8 @@ def _planned(
     if isinstance(source, np.ndarray):
         return Planned(name, shape, TensorType.F32, source)
     stored = TYPE_OF[source["format"]]
+    if _stays(name):
+        return Planned(name, shape, stored, source)
     if stored not in FLOATS:
         raise UnsupportedModelError(
             f"{path}: {name} is quantised already ({stored.name}), and quantising twice adds one error to the other. "
@@ -120,3 +122,9 @@ def _planned(
     elif name.startswith("dense_"):
         wanted = types.dense
     return Planned(name, shape, fitting_type(wanted, shape[-1], stored), source)
+
+
+def _stays(name: str) -> bool:
+    """Whether it is a layer's, `blk.7.ffn_gate_inp.weight`, and not to be quantised."""
+    layer, _, role = name.removeprefix("blk.").partition(".")
+    return layer.isdecimal() and role in AS_STORED

@@ -5,6 +5,7 @@ The container is written by the `gguf` package of ggml's own authors (extra `qua
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
@@ -159,9 +160,12 @@ def _add(writer: gguf.GGUFWriter, types: Any, key: str, value: Any) -> None:
         writer.add_bool(key, value)
     elif isinstance(value, int):
         is_signed = value < 0 or key in _SIGNED_KEYS
-        writer.add_key_value(key, value, types.INT32 if is_signed else types.UINT32 if value < 2**32 else types.UINT64)
+        is_short = -(2**31) <= value < 2**31 if is_signed else value < 2**32
+        short, long = (types.INT32, types.INT64) if is_signed else (types.UINT32, types.UINT64)
+        writer.add_key_value(key, value, short if is_short else long)
     elif isinstance(value, float):
-        writer.add_float32(key, value)
+        is_wide = math.isfinite(value) and abs(value) > float(np.finfo(np.float32).max)
+        writer.add_key_value(key, value, types.FLOAT64 if is_wide else types.FLOAT32)
     else:
         writer.add_string(key, value)
 

@@ -2,7 +2,7 @@
 
 The layout is the one that huggingface-hub documents ("Understand caching"), shared with every other program that uses it:
 
-    models--org--name/refs/main                      the commit that was last taken
+    models--org--name/refs/main                      the commit that was last taken, or begun by another program
     models--org--name/snapshots/<commit>/<file>      a link to blobs/<digest>
 """
 
@@ -54,14 +54,12 @@ def repository_folder(repo_id: str) -> Path:
 
 
 def find(source: HubSource) -> Cached | None:
-    """The model of that name, if all of its files are here."""
-    snapshot = _snapshot(repository_folder(source.repo_id))
-    if snapshot is None:
-        return None
-    with suppress(MogemmaError, OSError):  # what does not fit, or is damaged, may be otherwise on the hub
-        chosen = choose(source, _names(snapshot))
-        if _is_whole(snapshot, chosen):
-            return _cached(source, snapshot, chosen)
+    """The model of that name, if all of its files are here, of the newest commit that has them."""
+    for snapshot in _snapshots(repository_folder(source.repo_id)):
+        with suppress(MogemmaError, OSError):  # what does not fit, or is damaged, may be otherwise on the hub
+            chosen = choose(source, _names(snapshot))
+            if _is_whole(snapshot, chosen):
+                return _cached(source, snapshot, chosen)
     return None
 
 
@@ -69,10 +67,9 @@ def models() -> Iterator[Cached]:
     """Every model of the cache that is whole, each GGUF file of a repository by itself."""
     with suppress(OSError):
         for folder in sorted(cache_folder().iterdir()):
-            snapshot = _snapshot(folder) if folder.name.startswith(_PREFIX) else None
-            if snapshot is not None:
+            if folder.name.startswith(_PREFIX):
                 repo_id = folder.name.removeprefix(_PREFIX).replace("--", "/")
-                yield from _models_in(repo_id, snapshot)
+                yield from _models_in(repo_id, _snapshots(folder))
 
 
 def write_reference(repo_id: str, revision: str) -> None:
@@ -112,22 +109,29 @@ def shards(snapshot: Path) -> set[str]:
     return {str(name) for name in weight_map.values()} if isinstance(weight_map, dict) else set()
 
 
-def _models_in(repo_id: str, snapshot: Path) -> Iterator[Cached]:
-    ggufs = [name for name in _names(snapshot) if is_gguf_model(name)]
-    for which in [None, *ggufs] if not ggufs or (snapshot / "config.json").exists() else ggufs:
+def _models_in(repo_id: str, snapshots: list[Path]) -> Iterator[Cached]:
+    names = {name for snapshot in snapshots for name in _names(snapshot)}
+    for which in [None, *sorted(filter(is_gguf_model, names))]:
         found = find(HubSource(repo_id, which))
-        if found is not None and (which is not None) == (found.path != snapshot):
+        if found is not None and (which is None) == found.path.is_dir():
             yield found
 
 
-def _snapshot(folder: Path) -> Path | None:
-    """The files of the commit that refs/main names."""
-    try:
-        revision = (folder / "refs" / "main").read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return None
-    snapshot = folder / "snapshots" / revision
-    return snapshot if _COMMIT.fullmatch(revision) and snapshot.is_dir() else None
+def _snapshots(folder: Path) -> list[Path]:
+    """The files of the commit that refs/main names, and then those of others, the newest first.
+
+    Another program may have moved the reference to a commit of which it wanted one file, or got no further. What has come
+    since then is left out: it may be a download under way, whose digests are not compared yet.
+    """
+    reference = folder / "refs" / "main"
+    with suppress(OSError, ValueError):
+        revision, moved = reference.read_text(encoding="ascii").strip(), reference.stat().st_mtime
+        if _COMMIT.fullmatch(revision):
+            here = [each for each in (folder / "snapshots").iterdir() if _COMMIT.fullmatch(each.name) and each.is_dir()]
+            came = {each: each.stat().st_mtime for each in here}
+            older = [each for each in here if each.name != revision and came[each] <= moved]
+            return [each for each in here if each.name == revision] + sorted(older, key=came.__getitem__, reverse=True)
+    return []
 
 
 def _names(snapshot: Path) -> list[str]:

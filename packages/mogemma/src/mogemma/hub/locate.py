@@ -21,8 +21,9 @@ from typing import Literal, NamedTuple
 
 from ..checkpoint.files import stat_path
 from ..errors import ModelNotFoundError
-from ..library import FOLDER_VARIABLE, find_in_folder, model_folder
+from ..library import FOLDER_VARIABLE, model_folder
 from . import cache
+from .folder import find_in_folder
 from .known import GENERATOR, KNOWN, STAND_INS
 from .pull import Plan, Progress, look_up, pull
 from .source import HubSource, read_source

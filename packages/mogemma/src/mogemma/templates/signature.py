@@ -34,8 +34,7 @@ def describe_function(function: Callable[..., Any]) -> dict[str, Any]:
     name = getattr(function, "__name__", repr(function))
     try:
         parameters = inspect.signature(function).parameters
-        hints = get_type_hints(function)
-    except (TypeError, ValueError, NameError) as error:
+    except Exception as error:  # newer Pythons evaluate its annotations here, see `_evaluated`
         raise PromptError(f"The signature of {name} cannot be read: {error}. Describe it by a JSON schema.") from error
     docstring = inspect.getdoc(function) or ""
     texts = _descriptions(docstring)
@@ -43,7 +42,9 @@ def describe_function(function: Callable[..., Any]) -> dict[str, Any]:
     for each in parameters.values():
         if each.kind not in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY):
             raise PromptError(f"{name} takes {each}, which cannot be given by name. Describe it by a JSON schema.")
-        schema = _schema(hints.get(each.name), f"{name}({each.name})")
+        where = f"{name}({each.name})"
+        annotation = None if each.annotation is each.empty else _evaluated(each.annotation, function, where)
+        schema = _schema(annotation, where)
         properties[each.name] = schema | ({"description": texts[each.name]} if each.name in texts else {})
     required = [each.name for each in parameters.values() if each.default is each.empty]
     schema = {"type": "object", "properties": properties, **({"required": required} if required else {})}
@@ -54,6 +55,22 @@ def _descriptions(docstring: str) -> dict[str, str]:
     found = _ARGUMENTS.search(docstring)
     lines = docstring[found.end() :].splitlines() if found else []
     return {match[1]: match[2] for line in lines if (match := _ARGUMENT.fullmatch(line))}
+
+
+def _evaluated(annotation: Any, function: Callable[..., Any], where: str) -> Any:
+    """What an annotation means, be it a text or have texts in it. To say so Python runs them, and they may raise anything."""
+
+    def annotated() -> None:
+        """Has this one annotation alone."""
+
+    annotated.__annotations__ = {where: annotation}
+    try:
+        return get_type_hints(annotated, getattr(inspect.unwrap(function), "__globals__", {}))[where]
+    except Exception as error:
+        raise PromptError(
+            f"{where} has the annotation {annotation!r:.60}, which cannot be read: {type(error).__name__}: {error!s:.120}. "
+            "Correct it, or describe the tool by a JSON schema."
+        ) from error
 
 
 def _schema(annotation: Any, where: str) -> dict[str, Any]:
