@@ -178,7 +178,7 @@ EVIDENCE: tuple[Step, ...] = (
     ),
     Step(
         "reproduce",
-        "Build everything twice, in different folders, times and locales, and compare the bytes",
+        "Build everything twice, in different folders and times, and locales where another is installed, and compare the bytes",
         "Whoever distrusts a published file can build it and compare.",
         "uv run release reproduce",
         "each artifact has one digest",
