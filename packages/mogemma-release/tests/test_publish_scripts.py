@@ -98,15 +98,17 @@ def answer(folder: Path, asked: str, answered: str) -> None:
 @pytest.mark.parametrize(
     ("answered", "status", "said"),
     [
-        ("echo 1", 0, ""),
-        ("echo 2", 0, ""),
-        ("echo 0", 1, "::error::ci.yml has not passed on abc."),
+        ("echo success", 0, ""),
+        ("echo failure", 1, "::error::ci.yml has not passed on abc."),
+        ("echo", 1, "::error::ci.yml has not passed on abc."),
         ("echo cannot >&2; exit 4", 4, ""),
     ],
-    ids=["passed", "passed twice", "not passed", "gh fails"],
+    ids=["passed", "not passed", "never run or running", "gh fails"],
 )
 def test_a_commit_that_has_not_passed_is_refused(tmp_path: Path, answered: str, status: int, said: str) -> None:
-    answer(tmp_path, '"run list --workflow ci.yml --commit abc --status success --json "*', answered)
+    answer(
+        tmp_path, '"run list --workflow ci.yml --commit abc --branch main --event push --limit 1 --json "*', answered
+    )
     done = run_step("Refuse a commit", tmp_path, SOURCE, GITHUB_SHA="abc")
     assert done.returncode == status, done.stderr
     assert done.stdout.startswith(said)

@@ -124,7 +124,7 @@ def test_jobs_platforms_and_pythons_are_the_definitions() -> None:
             "steps.gate.outputs.publish == 'yes'",
             "not passed' runs if",
         ),
-        (WORKFLOW, "--status success", "", "has no '--status success'"),
+        (WORKFLOW, "--branch main --event push", "", "has no '--branch main --event push'"),
         (
             WORKFLOW,
             "            exit 1\n          fi\n      - name: Build",

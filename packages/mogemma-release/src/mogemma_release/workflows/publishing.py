@@ -69,7 +69,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
     SOURCE: (
         *_SET_UP,
         *("GITHUB_REF_NAME", "release gate", "GITHUB_OUTPUT"),
-        *("gh run list --workflow ci.yml", "--status success", "exit 1"),
+        *("gh run list --workflow ci.yml", "--branch main --event push", "!= success", "exit 1"),
         *("make build-tools", "SOURCE_DATE_EPOCH="),
         *("uv build", "--build-constraints build/tools.txt", "--require-hashes"),
         *("release inspect", "mogemma doctor", "release notes", "shasum --algorithm 256"),
