@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from checkpoints import EMBEDDING_GEMMA, GEMMA, TINY
 
+from mogemma import kv_cache
 from mogemma._native import Cancel, Memory, SequenceRun
 from mogemma.checkpoint import open_checkpoint
 from mogemma.errors import CancelledError, OutOfMemoryError
@@ -16,7 +17,7 @@ from mogemma.kv_cache import layer_caches
 from mogemma.session import Runner, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from blocks import Floats
@@ -264,13 +265,17 @@ def test_an_answer_costs_one_copy_of_the_windows(copied: list[int], runner: Runn
     assert copied == [layer.n_bytes for layer in layers if layer.n_slots < runner.context]
 
 
-def test_going_back_where_there_is_no_memory_for_a_copy_computes_the_prompt(
-    runner: Runner, session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_: object, **__: object) -> None:
-        raise OutOfMemoryError("none")
+def no_memory(*_: object, **__: object) -> None:
+    raise OutOfMemoryError("none")
 
-    monkeypatch.setattr("mogemma.kv_cache.Memory", refused)
+
+@pytest.mark.parametrize(
+    ("name", "stand_in"), [("Memory", no_memory), ("available_memory", lambda: 1000)], ids=["refused", "nearly full"]
+)
+def test_going_back_where_there_is_no_memory_for_a_copy_computes_the_prompt(
+    runner: Runner, session: Session, monkeypatch: pytest.MonkeyPatch, name: str, stand_in: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(kv_cache, name, stand_in)
     answer(session, text(PROMPT), text(ANSWER))
     assert not session.rewind(PROMPT - 1)
     assert answer(session, text(PROMPT), []) == 0

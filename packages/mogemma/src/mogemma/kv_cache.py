@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._native import Memory
+from .cpu import available_memory
 from .errors import OutOfMemoryError
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ KEY_BLOCK = 32
 
 _LINE = 64
 """Keys, and values, begin at a whole one of so many bytes (runtime/views.mojo)."""
+
+_MOST_OF_MEMORY = 0.5
+"""Part of the available memory that a copy may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,10 @@ class Rings:
         return end if end >= self._first(self._copy_written) else 0
 
     def go_back(self, position: int) -> None:
-        """Have every key there that is seen from a position that `nearest` gave. Broken off, only 0 is such a position."""
+        """Make the rings hold every key that is seen from a position that `nearest` gave.
+
+        Interrupted on the way, they are good for position 0 alone.
+        """
         if position == 0:
             self._n_written = 0
         elif position < self._first(self._n_written) and self._copy is not None:
@@ -130,20 +137,26 @@ class Rings:
 
     def _take_copy(self, position: int) -> None:
         """Copy the rings, in place of an older copy; without memory for that there is none."""
-        if not self._layers:
-            return
         self._copy_end = 0
         if self._copy is None:
-            n_bytes = sum(layer.n_bytes for layer in self._layers)
-            try:
-                self._copy = Memory(self._engine.kernel, n_bytes, "a copy of its windows", huge_pages=True)
-            except OutOfMemoryError:
-                return
+            self._copy = self._memory_for_copy()
+        if self._copy is None:
+            return
         start = 0
         for layer in self._layers:
             self._copy.write(start, self._cache, layer.start, layer.n_bytes)
             start += layer.n_bytes
         self._copy_written, self._copy_end = self._n_written, position
+
+    def _memory_for_copy(self) -> Memory | None:
+        """None: there are no rings, or it would take too much for what may never be gone back to."""
+        n_bytes = sum(layer.n_bytes for layer in self._layers)
+        if not 0 < n_bytes <= _MOST_OF_MEMORY * available_memory():
+            return None
+        try:
+            return Memory(self._engine.kernel, n_bytes, "a copy of sliding windows", huge_pages=True)
+        except OutOfMemoryError:
+            return None
 
 
 def _round_up(n: int, unit: int) -> int:
