@@ -28,6 +28,7 @@ LIBRARY_LAYERS: Layers = (
     ("chat", "generate", "embed", "info", "export"),
     ("answer_stream",),
     ("session", "sampling", "templates", "embedding_prompt", "tokenizer", "text_stream"),
+    ("kv_cache",),
     ("config", "options", "completion"),
     ("hub",),
     ("architectures", "checkpoint", "library", "roofline", "weight_types"),

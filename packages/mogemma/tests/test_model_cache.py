@@ -81,6 +81,16 @@ def test_a_prompt_that_goes_another_way_is_answered_as_by_a_fresh_model(
     assert second.usage.cached_tokens in {0, min(n_kept, len(other) - 1)}
 
 
+def test_a_long_answer_is_written_again_without_computing_the_prompt(kind: Kind, warm: SyncGemmaModel) -> None:
+    """Longer than a ring keeps beside its window: a copy of the rings, from where the answer began, stands in."""
+    for turn in range(3):
+        options: dict[str, Any] = {"max_tokens": 400, "seed": turn, "logprobs": 1, "stop_ids": ()}
+        found = warm.complete(prompt(500), **options)
+        assert found.usage.cached_tokens == (499 if turn else 0)
+        with kind.load() as cold:
+            assert_same(found, cold.complete(prompt(500), **options))
+
+
 def test_any_order_of_prompts_is_answered_as_by_fresh_models(kind: Kind, warm: SyncGemmaModel) -> None:
     """Beginnings of three long texts, shorter and longer by turns."""
     rng = np.random.default_rng(5)

@@ -101,6 +101,20 @@ def test_a_warm_cache_and_any_number_of_threads_change_nothing(
         assert (each.text, each.logprobs) == (expected.text, expected.logprobs)
 
 
+def test_a_long_answer_is_written_again_after_computing_one_token(
+    model: SyncGemmaModel, golden: Mapping[str, NDArray[Any]]
+) -> None:
+    """The prompt and the answer are each more than the sliding layers keep beside their window; then an edited prompt."""
+    prompt = golden["ppl_input_ids"][:1000].tolist()
+    edited = [*prompt[:-100], *prompt[:50]]
+    options: dict[str, Any] = {"max_tokens": 300, "temperature": 0, "logprobs": 0, "stop_ids": ()}
+    answers = [model.complete(ids, **options) for ids in (prompt, prompt, edited, prompt)]
+    assert [each.usage.cached_tokens for each in answers[1:]] == [999, 900, 900]
+    assert answers[0].token_ids == answers[1].token_ids == answers[3].token_ids
+    assert answers[0].logprobs == answers[1].logprobs == answers[3].logprobs
+    assert answers[2].token_ids != answers[0].token_ids
+
+
 def test_each_turn_of_a_chat_computes_only_what_is_new(model: SyncGemmaModel) -> None:
     messages = [{"role": "system", "content": "Answer with one word."}, {"role": "user", "content": "Name a colour."}]
     for turn in range(3):

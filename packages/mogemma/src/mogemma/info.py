@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .architectures import unused_parts
+from .kv_cache import KEY_BLOCK
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
     from .session import Runner
-
-_KEY_BLOCK = 32
-"""A cache has room for whole blocks of so many tokens (ops/attention_tile.mojo)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,8 @@ class ModelInfo:
             read now, which after `quantize` is less than the file has.
         head_bytes: Weights that give the logits; 0 for a model that only embeds.
         kv_cache_bytes: What one session's cache takes when it is full: `kv_token_bytes` for each token of the context, in the
-            layers that see all of it, and `kv_window_bytes` in those whose window slides, whatever the context is.
+            layers that see all of it, and `kv_window_bytes` in those whose window slides, whatever the context is. A
+            session whose answer was long keeps at most as much again, a copy of the windows.
         packed_bytes: Weights kept in memory in the order in which they are read, by now: quantised ones are packed after
             64 calls; 0: all are read where the file is mapped.
         is_short_of_memory: They would be kept so, which is faster, but do not fit.
@@ -95,7 +94,7 @@ def describe(checkpoint: Checkpoint, runner: Runner) -> ModelInfo:
     architecture, engine = runner.architecture, runner.engine
     spec = architecture.spec
     resident = _resident_bytes()
-    slots = -(-runner.context // _KEY_BLOCK) * _KEY_BLOCK
+    slots = -(-runner.context // KEY_BLOCK) * KEY_BLOCK
     return ModelInfo(
         path=str(checkpoint.path),
         family=spec.family,

@@ -18,6 +18,7 @@ from .errors import (
     TokenizerError,
     UnsupportedModelError,
 )
+from .kv_cache import Rings, layer_caches
 from .weight_types import WEIGHT_TYPES
 
 if TYPE_CHECKING:
@@ -239,8 +240,14 @@ class Session:
         self._runner = runner
         self._cache = runner.engine.new_cache()
         self._logits: NDArray[np.float32] = np.empty((1, runner.spec.vocab_size), np.float32)
+        layers = layer_caches(
+            runner.spec,
+            context=runner.context,
+            max_tokens=runner.engine.max_tokens,
+            number_bytes=_NUMBER_BYTES[runner.cache_format],
+        )
+        self._rings = Rings(runner.engine, self._cache, layers, runner.context)
         self._is_open = True
-        self._highest = 0
         self.token_ids: list[int] = []
 
     @property
@@ -336,7 +343,10 @@ class Session:
         return logits
 
     def reuse(self, token_ids: Sequence[int]) -> int:
-        """Keep what the cache has in common with a new sequence, but its last token, and forget the rest.
+        """Keep what the cache has in common with a new prompt, but its last token, and forget the rest.
+
+        After an answer of more than a call's tokens, that is as far as a copy of the windows goes, which was taken where the
+        answer began.
 
         Returns:
             The position from which `token_ids` remains to be prefilled: 0 when nothing could be kept.
@@ -346,29 +356,23 @@ class Session:
             if ours != theirs:
                 break
             n += 1
-        if not self.rewind(n):
-            self.rewind(0)
+        self.rewind(self._rings.nearest(n))
+        self._rings.expect(len(token_ids))
         return self.position
 
     def rewind(self, position: int) -> bool:
-        """Forget the tokens from `position` on, if what every sliding window needs before it is still there.
+        """Forget the tokens from `position` on, if what every sliding window needs before it is still there, or in the copy.
 
         Returns:
             Whether it was done. When not, the session is as it was.
         """
-        if not 0 <= position <= self.position:
+        if not 0 <= position <= self.position or self._rings.nearest(position) < position:
             return False
-        if position > 0 and any(self._has_lost(layer.n_before, position) for layer in self._runner.spec.layers):
-            return False
-        del self.token_ids[position:]
-        if position == 0:
-            self._highest = 0
+        kept = self.token_ids[:position]
+        self.token_ids.clear()  # an interrupt on the way leaves an empty session, not a wrong one
+        self._rings.go_back(position)
+        self.token_ids.extend(kept)
         return True
-
-    def _has_lost(self, n_before: int, position: int) -> bool:
-        """Whether a layer's ring has overwritten a key that the query at `position` sees."""
-        n_slots = n_before + self._runner.engine.max_tokens
-        return n_slots < self.context and max(0, position - n_before) < self._highest - n_slots
 
     def _fitting(self, token_ids: Sequence[int]) -> NDArray[np.int32]:
         if not self._is_open:
@@ -389,11 +393,12 @@ class Session:
         self.token_ids.extend(ids.tolist())
 
     def _run(self, ids: NDArray[np.int32], n_outputs: int) -> SequenceRun:
-        # Even a cancelled call may have written its keys over older ones.
-        self._highest = max(self._highest, self.position + len(ids))
+        # Even a cancelled call may write its keys over older ones.
+        self._rings.write(self.position, len(ids))
         return SequenceRun(ids, self._cache, self.position, n_outputs)
 
     def close(self) -> None:
         """Give the cache back."""
         self._is_open = False
+        self._rings.close()
         self._cache.close()

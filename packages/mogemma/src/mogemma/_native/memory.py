@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from typing import TYPE_CHECKING
 
-from ..errors import OutOfMemoryError
+from ..errors import KernelError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -34,6 +34,12 @@ class Memory:
         piece = bytes([byte]) * min(self.n_bytes, 1 << 20)
         for start in range(0, self.n_bytes, len(piece)):
             self._ffi.memmove(self.pointer + start, piece, min(len(piece), self.n_bytes - start))
+
+    def write(self, at: int, source: Memory, start: int, n_bytes: int) -> None:
+        """Copy a part of other memory to here, from byte `start` of that to byte `at`."""
+        if not (0 <= at <= self.n_bytes - n_bytes and 0 <= start <= source.n_bytes - n_bytes):
+            raise KernelError(f"{n_bytes} bytes from {start} on do not fit at {at} of {self.n_bytes}.")
+        self._ffi.memmove(self.pointer + at, source.pointer + start, n_bytes)
 
     def close(self) -> None:
         """Give the memory back; the pointer is dead from then on."""
