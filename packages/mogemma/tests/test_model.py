@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from checkpoints import GEMMA, QUANT_ZOO, copy_folder, copy_gguf
+from checkpoints import GEMMA, QUANT_ZOO, copy_folder, copy_gguf, copy_with_fewer_pieces
 
 from mogemma import (
     Completion,
@@ -178,6 +178,18 @@ def test_logprobs_are_the_models_own_distribution(model: SyncGemmaModel) -> None
         assert found.logprob == pytest.approx(row[token_id], abs=1e-5)
         assert [each.token_id for each in found.top] == np.argsort(-row, kind="stable")[:4].tolist()
         assert [each.logprob for each in found.top] == pytest.approx(np.sort(row)[:-5:-1].tolist(), abs=1e-5)
+
+
+def test_logprobs_are_those_of_tokens_that_the_tokenizer_has(tmp_path: Path) -> None:
+    """Rows of the head past its pieces are no tokens: none is ranked, and none has a share in the sum."""
+    with SyncGemmaModel(copy_with_fewer_pieces(GEMMA / "model.gguf", tmp_path / "model.gguf", 505), **EXACT) as model:
+        ids = model.tokenizer.encode("Hello")
+        completion = model.complete("Hello", max_tokens=20, seed=1, logprobs=600, stop_ids=())
+        rows = log_softmax(model.logits([*ids, *completion.token_ids])[len(ids) - 1 : -1, :505])
+    assert completion.logprobs is not None
+    for row, found in zip(rows, completion.logprobs, strict=True):
+        assert found.logprob == pytest.approx(row[found.token_id], abs=1e-5)
+        assert sorted(each.token_id for each in found.top) == list(range(505))
 
 
 @pytest.mark.parametrize("n_tokens", [1, 2, 64, 65, 66, 129, 200, CONTEXT])

@@ -133,6 +133,7 @@ class Generation(Iterator[Step]):
         self._n_cached = session.position
         self._n_most = most_tokens(len(prompt_ids), sampling.max_tokens, session.context)
         self._sampling = sampling
+        self._vocab_size = vocab_size
         self._sampler = Sampler(sampling, vocab_size)
         self._stream = AnswerStream(tokenizer, sampling.stop, answer, prompt_ids=prompt_ids, tools=tools)
         self._stop_ids = frozenset(stop_ids)
@@ -213,8 +214,9 @@ class Generation(Iterator[Step]):
 
     def _chosen(self, logits: NDArray[np.float32] | BestLogits) -> tuple[Step, FinishReason | None]:
         """The step that these logits lead to, and why it is the last, if it is."""
-        # Before the sampler changes them.
-        own = None if self._sampling.logprobs is None or isinstance(logits, BestLogits) else logits.copy()
+        own = None
+        if self._sampling.logprobs is not None and not isinstance(logits, BestLogits):
+            own = logits[: self._vocab_size].copy()  # before the sampler changes them
         token_id = self._sampler.choose(logits)
         if token_id in self._stop_ids:
             return _step(self._stream.finish()), "stop"

@@ -353,7 +353,8 @@ def _method(sampling: Sampling) -> Method:
 def log_probabilities(logits: NDArray[np.float32], token_id: int, n_best: int) -> tuple[float, list[tuple[int, float]]]:
     """The model's own log-probability of a token, and the `n_best` likeliest tokens with theirs, likeliest first.
 
-    Of all tokens at temperature 1, before bias and penalties: `logits` are as the model gave them.
+    Of all tokens at temperature 1, before bias and penalties: `logits` are as the model gave them, without rows that are no
+    tokens.
     """
     ids, values = greatest(logits, min(max(n_best, 1), len(logits)))
     best = values[0]
