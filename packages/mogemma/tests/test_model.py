@@ -159,6 +159,19 @@ def test_defaults_come_from_the_call_then_the_config_then_the_file(tmp_path: Pat
         assert by_config.complete(PROMPT, max_tokens=10, seed=1, temperature=0).token_ids == greedy
 
 
+def test_what_the_file_forbids_beyond_the_vocabulary_is_passed_over(tmp_path: Path) -> None:
+    """A row of the head that is no token is never chosen anyway; a caller who names one is told."""
+    suppressed = {"tokenizer.ggml.suppress_tokens": [300, 507]}
+    path = copy_with_fewer_pieces(GEMMA / "model.gguf", tmp_path / "model.gguf", 505, suppressed)
+    with SyncGemmaModel(path, **EXACT) as model:
+        completion = model.complete(PROMPT, max_tokens=100, seed=1, temperature=5.0, top_k=0, stop_ids=())
+        assert 300 not in completion.token_ids
+        assert max(completion.token_ids) < 505
+        assert model.chat([{"role": "user", "content": "Hi"}], max_tokens=1).finish_reason
+        with pytest.raises(ConfigError, match="logit_bias has token 507, but this model's tokens are 0 to 504"):
+            model.complete(PROMPT, logit_bias={507: 1.0})
+
+
 def test_a_model_is_loaded_from_a_config_whose_fields_keywords_override() -> None:
     config = GenerationConfig(GEMMA, context=128, threads=2, max_tokens=3)
     with SyncGemmaModel(config, context=64) as model:

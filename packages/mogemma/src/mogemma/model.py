@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -76,7 +78,7 @@ class SyncGemmaModel(LoadedModel):
                 )
             )
             self._idle = [Session(runner)]
-            self._in_file = _file_sampling(checkpoint, runner.spec.vocab_size)
+            self._listed_sampling = _file_sampling(checkpoint, runner.spec.vocab_size)
             self._listed_stop_ids = _listed_stop_ids(checkpoint)
             super().__init__(checkpoint, runner)
             self._chat_format = ChatFormat(runner.spec.family, template_choice, checkpoint, self._tokenizer)
@@ -197,7 +199,7 @@ class SyncGemmaModel(LoadedModel):
                 ids,
                 sampling,
                 stop_ids=self.stop_ids if stop_ids is None else stop_ids,
-                vocab_size=min(self._runner.spec.vocab_size, self._tokenizer.vocab_size),
+                vocab_size=self._vocab_size,
                 answer=answer,
                 tools=tools,
                 cancel=cancel,
@@ -207,6 +209,20 @@ class SyncGemmaModel(LoadedModel):
                 yield generation
             finally:
                 generation.close()
+
+    @cached_property
+    def _vocab_size(self) -> int:
+        """Tokens that can be chosen: a head may have rows that are none, and a tokenizer pieces without a row."""
+        return min(self._runner.spec.vocab_size, self._tokenizer.vocab_size)
+
+    @cached_property
+    def _in_file(self) -> SamplingConfig:
+        """The file's own defaults. What it forbids beyond the vocabulary is never chosen anyway."""
+        listed = self._listed_sampling
+        if not listed.logit_bias:
+            return listed
+        bias = {token_id: value for token_id, value in listed.logit_bias.items() if token_id < self._vocab_size}
+        return replace(listed, logit_bias=bias)
 
     @property
     def stop_ids(self) -> frozenset[int]:
