@@ -18,6 +18,7 @@ from mogemma import (
     ModelFormatError,
     SyncGemmaModel,
     TokenizerError,
+    UnsupportedModelError,
 )
 
 if TYPE_CHECKING:
@@ -387,6 +388,63 @@ def test_a_model_without_a_tokenizer_runs_on_ids_and_says_so_when_text_comes(tmp
             for call in (model.generate, model.score, model.count_tokens, model.tokenizer.encode):
                 with pytest.raises(TokenizerError, match="token"):
                     call("text")
+
+
+@pytest.fixture(params=["folder without", "file without", "another kind", "another model's"])
+def mute(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SyncGemmaModel]:
+    """The tiny Gemma 3 without a tokenizer that is its own."""
+    file, target = GEMMA / "model.gguf", tmp_path / "model.gguf"
+    copies: dict[str, Callable[[], Path]] = {
+        "folder without": lambda: copy_folder(GEMMA, tmp_path / "model", leave_out=["tokenizer*"]),
+        "file without": lambda: copy_gguf(
+            file, target, {"tokenizer.ggml.eos_token_id": 1}, leave_out=["tokenizer.ggml."]
+        ),
+        "another kind": lambda: copy_gguf(file, target, {"tokenizer.ggml.model": "gpt2"}),
+        "another model's": lambda: copy_with_fewer_pieces(file, target, 400),
+    }
+    with SyncGemmaModel(copies[request.param](), **EXACT) as model:
+        yield model
+
+
+def test_a_model_without_a_tokenizer_takes_and_gives_ids(mute: SyncGemmaModel) -> None:
+    """The very ids of the model with one, and as often as it is asked; there is no text to them."""
+    options: dict[str, Any] = {"max_tokens": 20, "seed": 3, "stop_ids": ()}
+    with SyncGemmaModel(GEMMA, **EXACT) as whole:
+        expected = whole.complete([2, 300, 17], logprobs=2, **options)
+    found, again = (mute.complete([2, 300, 17], logprobs=2, **options) for _ in range(2))
+    assert (found.text, found.token_ids, found.finish_reason) == ("", expected.token_ids, "length")
+    assert (again.token_ids, again.logprobs) == (found.token_ids, found.logprobs)
+    assert found.logprobs is not None
+    assert expected.logprobs is not None
+    assert [one.logprob for one in found.logprobs] == [one.logprob for one in expected.logprobs]
+    assert {one.text for each in found.logprobs for one in (each, *each.top)} == {""}
+    with mute.generation([2, 300, 17], **options) as generation:
+        assert [step.token_id for step in generation] == list(expected.token_ids)
+
+
+def test_a_model_without_a_tokenizer_ends_where_its_files_say(mute: SyncGemmaModel) -> None:
+    assert mute.stop_ids == {1}
+    completion = mute.complete([2, 300], max_tokens=5, logit_bias={1: 1000.0})
+    assert (completion.token_ids, completion.finish_reason) == ((), "stop")
+    assert mute.complete([2, 300], max_tokens=5, logit_bias={9: 1000.0}, stop_ids={9}).finish_reason == "stop"
+
+
+def test_a_model_without_a_tokenizer_says_so_where_text_is_asked_for(mute: SyncGemmaModel) -> None:
+    """An empty text for token ids would be a loss in silence, and a stop string would never come."""
+    calls: list[Callable[[], object]] = [
+        lambda: mute.generate([2, 300], max_tokens=2),
+        lambda: mute.generate_stream([2, 300], max_tokens=2),
+    ]
+    for call in calls:
+        with pytest.raises(TokenizerError, match=r"no tokenizer .* complete\(\)"):
+            call()
+    with pytest.raises(TokenizerError, match=r"stop .* no tokenizer .* stop_ids"):
+        mute.complete([2, 300], stop="x")
+    for text_call in (mute.complete, mute.generate, mute.count_tokens):
+        with pytest.raises((TokenizerError, UnsupportedModelError), match="tokenizer"):
+            text_call("text")
+    with pytest.raises((TokenizerError, UnsupportedModelError), match="tokenizer"):
+        mute.chat([{"role": "user", "content": "Hi"}])
 
 
 def test_damaged_weights_are_an_error_and_no_text(tmp_path: Path) -> None:
