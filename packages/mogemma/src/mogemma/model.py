@@ -265,7 +265,12 @@ class SyncGemmaModel(LoadedModel):
         return frozenset(token_id for token_id in ids if token_id is not None)
 
     def logits(self, token_ids: Sequence[int], *, cancel: Cancel | None = None) -> NDArray[np.float32]:
-        """Logits of every token, float32 [n_tokens, vocab_size]: 1 MB a token for Gemma 3. Needs no tokenizer."""
+        """Logits of every token, float32 [n_tokens, vocab_size]: 1 MB a token for Gemma 3. Needs no tokenizer.
+
+        Raises:
+            ContextFullError: There are more tokens than the context holds; nothing was computed.
+            OutOfMemoryError: Their logits do not fit into the available memory; nothing was computed.
+        """
         ids = self._ids(token_ids)
         with self._session(()) as session:
             return session.logits(ids, cancel=cancel)
