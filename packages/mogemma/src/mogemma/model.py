@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -272,7 +272,7 @@ class SyncGemmaModel(LoadedModel):
             OutOfMemoryError: Their logits do not fit into the available memory; nothing was computed.
         """
         ids = self._ids(token_ids)
-        with self._session(()) as session:
+        with closing(Session(self._runner)) as session:  # its own: the idle one may hold a conversation
             return session.logits(ids, cancel=cancel)
 
     def score(self, text: Prompt, *, cancel: Cancel | None = None) -> NDArray[np.float32]:
@@ -290,7 +290,7 @@ class SyncGemmaModel(LoadedModel):
                 f"the model with context={len(ids)}."
             )
         scores = np.empty(max(len(ids) - 1, 0), np.float32)
-        with self._session(()) as session:
+        with closing(Session(self._runner)) as session:  # as above
             for first in range(0, len(scores), _SCORE_CHUNK):
                 part = ids[first : first + _SCORE_CHUNK]
                 following = ids[first + 1 : first + 1 + len(part)]
