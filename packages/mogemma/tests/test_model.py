@@ -134,6 +134,23 @@ def test_a_text_ends_with_a_stop_token_which_is_no_part_of_it(model: SyncGemmaMo
     assert (completion.finish_reason, completion.stopped_by) == ("stop", None)
 
 
+@pytest.mark.parametrize(
+    "stop_ids", [5, "<eos>", ["<eos>"], [1, 512], [-1], [True], [1.0], {1: 2}, b"a", [[1]], [2**70]], ids=str
+)
+def test_stop_ids_that_are_no_tokens_are_refused(model: SyncGemmaModel, stop_ids: Any) -> None:
+    """What could never end a text is none in silence."""
+    for max_tokens in (0, 1):
+        with pytest.raises(ConfigError, match=r"stop_ids.* token ids, whole numbers from 0 to 511"):
+            model.complete(PROMPT, stop_ids=stop_ids, max_tokens=max_tokens)
+
+
+def test_stop_ids_may_be_numpys_or_come_one_by_one(model: SyncGemmaModel) -> None:
+    ids = model.complete(PROMPT, max_tokens=5, seed=1, stop_ids=()).token_ids
+    theirs: list[Any] = [np.array(ids[:1]), [np.int32(ids[0])], iter(ids[:1])]
+    for stop_ids in theirs:
+        assert model.complete(PROMPT, max_tokens=5, seed=1, stop_ids=stop_ids).token_ids == ()
+
+
 def test_end_of_sequence_and_end_of_turn_end_a_text(model: SyncGemmaModel) -> None:
     for piece in ("<eos>", "<end_of_turn>"):
         token = model.tokenizer.id_of(piece)

@@ -18,6 +18,7 @@ from .generate import Generation, most_tokens
 from .hub.known import GENERATOR
 from .hub.locate import locate
 from .loaded_model import LoadedModel, Progress, Prompt
+from .options import token_ids
 from .session import Runner, Session
 from .templates.template import PLAIN
 from .tokenizer import Tokenizer
@@ -113,7 +114,7 @@ class SyncGemmaModel(LoadedModel):
 
         Raises:
             ContextFullError: The prompt, or the prompt and max_tokens together, do not fit the context.
-            ConfigError: An option is unknown or out of range.
+            ConfigError: An option is unknown or out of range, or `stop_ids` has what is no token.
             TokenizerError: The text is no valid Unicode, or the model has no tokenizer for it.
         """
         with self.generation(prompt, stop_ids=stop_ids, on_progress=on_progress, **options) as generation:
@@ -210,6 +211,7 @@ class SyncGemmaModel(LoadedModel):
             raise TokenizerError(
                 "stop looks for text, which this model has no tokenizer to write. Use stop_ids instead."
             )
+        ends = self.stop_ids if stop_ids is None else token_ids(self._vocab_size)("stop_ids", stop_ids)
         most_tokens(len(ids), sampling.max_tokens, self._runner.context)  # before a session forgets what it holds
         with self._session(ids) as session:
             generation = Generation(
@@ -217,7 +219,7 @@ class SyncGemmaModel(LoadedModel):
                 self._speller,
                 ids,
                 sampling,
-                stop_ids=self.stop_ids if stop_ids is None else stop_ids,
+                stop_ids=ends,
                 vocab_size=self._vocab_size,
                 answer=answer,
                 tools=tools,
