@@ -280,6 +280,14 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(model: Sy
             call([5] * n_tokens)
 
 
+def test_a_text_that_is_too_long_to_be_scored_is_told_of_a_context_that_there_is() -> None:
+    with SyncGemmaModel(GEMMA, threads=1, context=20) as model:
+        with pytest.raises(ContextFullError, match=r"Score it in parts, or load the model with context=30"):
+            model.score([5] * 30)
+        with pytest.raises(ContextFullError, match=r"Score it in parts: this model holds at most 256"):
+            model.score([5] * 257)
+
+
 def test_a_prompt_that_fills_the_context_leaves_no_room_for_an_answer(model: SyncGemmaModel) -> None:
     with pytest.raises(ContextFullError, match=r"has 256 tokens, the context holds 256, which leaves no room"):
         model.generate([5] * CONTEXT)

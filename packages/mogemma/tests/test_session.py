@@ -330,6 +330,15 @@ def test_a_full_context_is_an_error_with_both_numbers_and_nothing_is_computed(ti
             session.decode(7)
 
 
+def test_more_tokens_than_the_model_holds_are_not_answered_with_a_larger_context(tiny: Path) -> None:
+    with opened(tiny / "gemma3-text", context=20) as runner:
+        with pytest.raises(
+            ContextFullError, match=r"do not fit: it holds 20\. .* this model holds at most 256"
+        ) as caught:
+            Session(runner).prefill([5] * 257)
+        assert "load the model" not in str(caught.value)
+
+
 @pytest.mark.parametrize("context", [0, -1, CONTEXT + 1])
 def test_a_context_that_the_model_does_not_hold_is_refused(tiny: Path, context: int) -> None:
     with (

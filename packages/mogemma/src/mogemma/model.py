@@ -19,7 +19,7 @@ from .hub.known import GENERATOR
 from .hub.locate import locate
 from .loaded_model import LoadedModel, Progress, Prompt
 from .options import token_ids
-from .session import Runner, Session
+from .session import Runner, Session, or_larger_context
 from .templates.template import PLAIN
 from .tokenizer import Tokenizer
 
@@ -212,7 +212,9 @@ class SyncGemmaModel(LoadedModel):
                 "stop looks for text, which this model has no tokenizer to write. Use stop_ids instead."
             )
         ends = self.stop_ids if stop_ids is None else token_ids(self._vocab_size)("stop_ids", stop_ids)
-        most_tokens(len(ids), sampling.max_tokens, self._runner.context)  # before a session forgets what it holds
+        most_tokens(
+            len(ids), sampling.max_tokens, self._runner.context, self._runner.spec.context
+        )  # before a session forgets what it holds
         with self._session(ids) as session:
             generation = Generation(
                 session,
@@ -288,8 +290,8 @@ class SyncGemmaModel(LoadedModel):
         ids = self._ids(text)
         if len(ids) > self._runner.context:
             raise ContextFullError(
-                f"The text has {len(ids)} tokens, the context holds {self._runner.context}. Score it in parts, or load "
-                f"the model with context={len(ids)}."
+                f"The text has {len(ids)} tokens, the context holds {self._runner.context}. Score it in parts"
+                f"{or_larger_context(len(ids), self._runner.spec.context)}."
             )
         scores = np.empty(max(len(ids) - 1, 0), np.float32)
         with closing(Session(self._runner)) as session:  # as above

@@ -256,6 +256,11 @@ class Session:
         """Positions that the cache has room for."""
         return self._runner.context
 
+    @property
+    def max_context(self) -> int:
+        """The largest context that the model can be loaded with."""
+        return self._runner.spec.context
+
     def prefill(
         self,
         token_ids: Sequence[int],
@@ -386,8 +391,7 @@ class Session:
         if self.position + len(ids) > self.context:
             raise ContextFullError(
                 f"{self.position} tokens are in the context and {len(ids)} more do not fit: it holds {self.context}. "
-                f"Shorten the prompt, or load the model with context={self.position + len(ids)} or more "
-                f"(this model's limit is {self._runner.spec.context})."
+                f"Shorten the prompt{or_larger_context(self.position + len(ids), self.max_context, 'or more')}."
             )
         return ids
 
@@ -420,3 +424,10 @@ def _room_for_logits(n_tokens: int, vocab_size: int) -> NDArray[np.float32]:
         f"The logits of {n_tokens} tokens take {n_bytes / 2**20:,.1f} MB, {vocab_size * 4:,} bytes for each, and so much memory "
         "is not free. Ask for those of fewer tokens, or use score(), which keeps one number of each."
     )
+
+
+def or_larger_context(n_tokens: int, max_context: int, more: str = "") -> str:
+    """The end of an advice on what does not fit: a context for so many tokens, if the model can be loaded with that."""
+    if n_tokens > max_context:
+        return f": this model holds at most {max_context} tokens, however it is loaded"
+    return f", or load the model with context={n_tokens}{' ' * bool(more)}{more}"
