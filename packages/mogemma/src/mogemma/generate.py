@@ -288,7 +288,7 @@ def most_tokens(n_prompt: int, max_tokens: int | None, context: int, max_context
     if max_tokens is not None and max_tokens > n_free:
         raise ContextFullError(
             f"The prompt has {n_prompt} tokens, and with max_tokens={max_tokens} that makes {n_prompt + max_tokens}; "
-            f"the context holds {context}. Ask for at most {n_free}, leave max_tokens out to use what room there is, "
-            f"shorten the prompt{or_larger_context(n_prompt + max_tokens, max_context)}."
+            f"the context holds {context}. Ask for at most {n_free}, or leave max_tokens out to use what room there is, "
+            f"or shorten the prompt{or_larger_context(n_prompt + max_tokens, max_context)}."
         )
     return n_free if max_tokens is None else max_tokens
