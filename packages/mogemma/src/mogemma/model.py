@@ -18,7 +18,7 @@ from .generate import Generation, most_tokens
 from .hub.known import GENERATOR
 from .hub.locate import locate
 from .loaded_model import LoadedModel, Progress, Prompt
-from .options import token_ids
+from .options import token_set
 from .session import Runner, Session, or_larger_context
 from .templates.template import PLAIN
 from .tokenizer import Tokenizer
@@ -211,10 +211,9 @@ class SyncGemmaModel(LoadedModel):
             raise TokenizerError(
                 "stop looks for text, which this model has no tokenizer to write. Use stop_ids instead."
             )
-        ends = self.stop_ids if stop_ids is None else token_ids(self._vocab_size)("stop_ids", stop_ids)
-        most_tokens(
-            len(ids), sampling.max_tokens, self._runner.context, self._runner.spec.context
-        )  # before a session forgets what it holds
+        ends = self.stop_ids if stop_ids is None else token_set(self._vocab_size)("stop_ids", stop_ids)
+        # Before a session forgets what it holds.
+        most_tokens(len(ids), sampling.max_tokens, self._runner.context, self._runner.spec.context)
         with self._session(ids) as session:
             generation = Generation(
                 session,

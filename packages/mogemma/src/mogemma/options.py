@@ -185,7 +185,7 @@ def texts(name: str, value: object) -> tuple[str, ...]:
     return kept
 
 
-def token_ids(n_tokens: int) -> Check:
+def token_set(n_tokens: int) -> Check:
     """Ids of tokens, of which there are so many; kept as a set."""
     wanted = f"a list of token ids, whole numbers from 0 to {n_tokens - 1}"
 
