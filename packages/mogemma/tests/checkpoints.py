@@ -113,6 +113,16 @@ def copy_gguf(
     return target
 
 
+def copy_with_fewer_pieces(
+    source: Path, target: Path, n_pieces: int, metadata: Mapping[str, Any] | None = None
+) -> Path:
+    """A copy of a GGUF file whose tokenizer ends there, though the head has more rows, as published models' do."""
+    fields = gguf.GGUFReader(source).fields
+    lists = {f"tokenizer.ggml.{name}": fields[f"tokenizer.ggml.{name}"] for name in ("tokens", "scores", "token_type")}
+    fewer = {key: field.contents()[:n_pieces] for key, field in lists.items()}
+    return copy_gguf(source, target, {**fewer, **(metadata or {})})
+
+
 def _item_type(value: object) -> Any:
     return gguf.GGUFValueType.get_type(value[0]) if isinstance(value, list) else None
 

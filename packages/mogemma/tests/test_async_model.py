@@ -304,6 +304,19 @@ def test_errors_come_out_of_coroutines_and_streams() -> None:
     run(work)
 
 
+def test_a_model_without_a_tokenizer_gives_ids_and_says_so_where_text_is_asked_for(tmp_path: Path) -> None:
+    path = copy_folder(GEMMA, tmp_path / "model", leave_out=["tokenizer*"])
+
+    async def work(model: AsyncGemmaModel) -> None:
+        assert len((await model.complete([2, 300], max_tokens=5, stop_ids=())).token_ids) == 5
+        with pytest.raises(TokenizerError, match=r"no tokenizer .* complete\(\)"):
+            await model.generate([2, 300])
+        with pytest.raises(TokenizerError, match=r"no tokenizer .* complete\(\)"):
+            await anext(aiter(model.generate_stream([2, 300])))
+
+    run(work, path)
+
+
 def test_a_closed_model_is_an_error_in_every_method() -> None:
     async def main() -> None:
         model = AsyncGemmaModel(GEMMA, threads=1)

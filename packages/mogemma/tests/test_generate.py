@@ -56,8 +56,9 @@ class ToySession:
     As the real session it owns one array of logits, which each call overwrites.
     """
 
-    def __init__(self, script: Sequence[int] | bytes = b"", context: int = 1000) -> None:
+    def __init__(self, script: Sequence[int] | bytes = b"", context: int = 1000, max_context: int = 1000) -> None:
         self.context = context
+        self.max_context = max_context
         self.seen: list[int] = []
         self.calls: list[tuple[str, int]] = []
         self.before_decode: Callable[[], None] = lambda: None
@@ -246,6 +247,20 @@ class TestContext:
             start(session, [BOS, 1], max_tokens=9)
         assert session.calls == []
         assert start(session, [BOS, 1], max_tokens=8).finish().usage.total_tokens == 10
+
+    def test_a_larger_context_is_offered_only_as_far_as_the_model_goes(self) -> None:
+        """Who is told to load it with more than that is refused again."""
+        for n_prompt, max_tokens in ((5, None), (5, 1), (4, None), (4, 1), (2, 4)):
+            for max_context, may_grow in ((6, True), (4, False)):
+                session = ToySession(context=4, max_context=max_context)
+                with pytest.raises(ContextFullError) as caught:
+                    start(session, [BOS] * n_prompt, max_tokens=max_tokens)
+                assert ("load the model with" in str(caught.value)) == may_grow
+                assert ("this model holds at most 4" in str(caught.value)) != may_grow
+
+    def test_a_full_context_does_not_offer_0_tokens(self) -> None:
+        with pytest.raises(ContextFullError, match=r"leaves no room for an answer\. Shorten the prompt"):
+            start(ToySession(context=2), [BOS, 1], max_tokens=3)
 
     def test_a_prompt_without_tokens_is_an_error_and_bos_alone_is_none(self) -> None:
         with pytest.raises(ConfigError, match="prompt has no tokens"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from checkpoints import GEMMA, QUANT_ZOO, copy_folder, copy_gguf
+from checkpoints import GEMMA, QUANT_ZOO, copy_folder, copy_gguf, copy_with_fewer_pieces
 
 from mogemma import (
     Completion,
@@ -18,6 +18,7 @@ from mogemma import (
     ModelFormatError,
     SyncGemmaModel,
     TokenizerError,
+    UnsupportedModelError,
 )
 
 if TYPE_CHECKING:
@@ -133,6 +134,23 @@ def test_a_text_ends_with_a_stop_token_which_is_no_part_of_it(model: SyncGemmaMo
     assert (completion.finish_reason, completion.stopped_by) == ("stop", None)
 
 
+@pytest.mark.parametrize(
+    "stop_ids", [5, "<eos>", ["<eos>"], [1, 512], [-1], [True], [1.0], {1: 2}, b"a", [[1]], [2**70]], ids=str
+)
+def test_stop_ids_that_are_no_tokens_are_refused(model: SyncGemmaModel, stop_ids: Any) -> None:
+    """What could never end a text is none in silence."""
+    for max_tokens in (0, 1):
+        with pytest.raises(ConfigError, match=r"stop_ids.* token ids, whole numbers from 0 to 511"):
+            model.complete(PROMPT, stop_ids=stop_ids, max_tokens=max_tokens)
+
+
+def test_stop_ids_may_be_numpys_or_come_one_by_one(model: SyncGemmaModel) -> None:
+    ids = model.complete(PROMPT, max_tokens=5, seed=1, stop_ids=()).token_ids
+    theirs: list[Any] = [np.array(ids[:1]), [np.int32(ids[0])], iter(ids[:1])]
+    for stop_ids in theirs:
+        assert model.complete(PROMPT, max_tokens=5, seed=1, stop_ids=stop_ids).token_ids == ()
+
+
 def test_end_of_sequence_and_end_of_turn_end_a_text(model: SyncGemmaModel) -> None:
     for piece in ("<eos>", "<end_of_turn>"):
         token = model.tokenizer.id_of(piece)
@@ -159,6 +177,19 @@ def test_defaults_come_from_the_call_then_the_config_then_the_file(tmp_path: Pat
         assert by_config.complete(PROMPT, max_tokens=10, seed=1, temperature=0).token_ids == greedy
 
 
+def test_what_the_file_forbids_beyond_the_vocabulary_is_passed_over(tmp_path: Path) -> None:
+    """A row of the head that is no token is never chosen anyway; a caller who names one is told."""
+    suppressed = {"tokenizer.ggml.suppress_tokens": [300, 507]}
+    path = copy_with_fewer_pieces(GEMMA / "model.gguf", tmp_path / "model.gguf", 505, suppressed)
+    with SyncGemmaModel(path, **EXACT) as model:
+        completion = model.complete(PROMPT, max_tokens=100, seed=1, temperature=5.0, top_k=0, stop_ids=())
+        assert 300 not in completion.token_ids
+        assert max(completion.token_ids) < 505
+        assert model.chat([{"role": "user", "content": "Hi"}], max_tokens=1).finish_reason
+        with pytest.raises(ConfigError, match="logit_bias has token 507, but this model's tokens are 0 to 504"):
+            model.complete(PROMPT, logit_bias={507: 1.0})
+
+
 def test_a_model_is_loaded_from_a_config_whose_fields_keywords_override() -> None:
     config = GenerationConfig(GEMMA, context=128, threads=2, max_tokens=3)
     with SyncGemmaModel(config, context=64) as model:
@@ -178,6 +209,18 @@ def test_logprobs_are_the_models_own_distribution(model: SyncGemmaModel) -> None
         assert found.logprob == pytest.approx(row[token_id], abs=1e-5)
         assert [each.token_id for each in found.top] == np.argsort(-row, kind="stable")[:4].tolist()
         assert [each.logprob for each in found.top] == pytest.approx(np.sort(row)[:-5:-1].tolist(), abs=1e-5)
+
+
+def test_logprobs_are_those_of_tokens_that_the_tokenizer_has(tmp_path: Path) -> None:
+    """Rows of the head past its pieces are no tokens: none is ranked, and none has a share in the sum."""
+    with SyncGemmaModel(copy_with_fewer_pieces(GEMMA / "model.gguf", tmp_path / "model.gguf", 505), **EXACT) as model:
+        ids = model.tokenizer.encode("Hello")
+        completion = model.complete("Hello", max_tokens=20, seed=1, logprobs=600, stop_ids=())
+        rows = log_softmax(model.logits([*ids, *completion.token_ids])[len(ids) - 1 : -1, :505])
+    assert completion.logprobs is not None
+    for row, found in zip(rows, completion.logprobs, strict=True):
+        assert found.logprob == pytest.approx(row[found.token_id], abs=1e-5)
+        assert sorted(each.token_id for each in found.top) == list(range(505))
 
 
 @pytest.mark.parametrize("n_tokens", [1, 2, 64, 65, 66, 129, 200, CONTEXT])
@@ -235,6 +278,14 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(model: Sy
     for call in calls:
         with pytest.raises(ContextFullError, match=rf"\b{n_tokens}\b.*\b{CONTEXT}\b"):
             call([5] * n_tokens)
+
+
+def test_a_text_that_is_too_long_to_be_scored_is_told_of_a_context_that_there_is() -> None:
+    with SyncGemmaModel(GEMMA, threads=1, context=20) as model:
+        with pytest.raises(ContextFullError, match=r"Score it in parts, or load the model with context=30"):
+            model.score([5] * 30)
+        with pytest.raises(ContextFullError, match=r"Score it in parts: this model holds at most 256"):
+            model.score([5] * 257)
 
 
 def test_a_prompt_that_fills_the_context_leaves_no_room_for_an_answer(model: SyncGemmaModel) -> None:
@@ -362,6 +413,63 @@ def test_a_model_without_a_tokenizer_runs_on_ids_and_says_so_when_text_comes(tmp
             for call in (model.generate, model.score, model.count_tokens, model.tokenizer.encode):
                 with pytest.raises(TokenizerError, match="token"):
                     call("text")
+
+
+@pytest.fixture(params=["folder without", "file without", "another kind", "another model's"])
+def mute(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SyncGemmaModel]:
+    """The tiny Gemma 3 without a tokenizer that is its own."""
+    file, target = GEMMA / "model.gguf", tmp_path / "model.gguf"
+    copies: dict[str, Callable[[], Path]] = {
+        "folder without": lambda: copy_folder(GEMMA, tmp_path / "model", leave_out=["tokenizer*"]),
+        "file without": lambda: copy_gguf(
+            file, target, {"tokenizer.ggml.eos_token_id": 1}, leave_out=["tokenizer.ggml."]
+        ),
+        "another kind": lambda: copy_gguf(file, target, {"tokenizer.ggml.model": "gpt2"}),
+        "another model's": lambda: copy_with_fewer_pieces(file, target, 400),
+    }
+    with SyncGemmaModel(copies[request.param](), **EXACT) as model:
+        yield model
+
+
+def test_a_model_without_a_tokenizer_takes_and_gives_ids(mute: SyncGemmaModel) -> None:
+    """The very ids of the model with one, and as often as it is asked; there is no text to them."""
+    options: dict[str, Any] = {"max_tokens": 20, "seed": 3, "stop_ids": ()}
+    with SyncGemmaModel(GEMMA, **EXACT) as whole:
+        expected = whole.complete([2, 300, 17], logprobs=2, **options)
+    found, again = (mute.complete([2, 300, 17], logprobs=2, **options) for _ in range(2))
+    assert (found.text, found.token_ids, found.finish_reason) == ("", expected.token_ids, "length")
+    assert (again.token_ids, again.logprobs) == (found.token_ids, found.logprobs)
+    assert found.logprobs is not None
+    assert expected.logprobs is not None
+    assert [one.logprob for one in found.logprobs] == [one.logprob for one in expected.logprobs]
+    assert {one.text for each in found.logprobs for one in (each, *each.top)} == {""}
+    with mute.generation([2, 300, 17], **options) as generation:
+        assert [step.token_id for step in generation] == list(expected.token_ids)
+
+
+def test_a_model_without_a_tokenizer_ends_where_its_files_say(mute: SyncGemmaModel) -> None:
+    assert mute.stop_ids == {1}
+    completion = mute.complete([2, 300], max_tokens=5, logit_bias={1: 1000.0})
+    assert (completion.token_ids, completion.finish_reason) == ((), "stop")
+    assert mute.complete([2, 300], max_tokens=5, logit_bias={9: 1000.0}, stop_ids={9}).finish_reason == "stop"
+
+
+def test_a_model_without_a_tokenizer_says_so_where_text_is_asked_for(mute: SyncGemmaModel) -> None:
+    """An empty text for token ids would be a loss in silence, and a stop string would never come."""
+    calls: list[Callable[[], object]] = [
+        lambda: mute.generate([2, 300], max_tokens=2),
+        lambda: mute.generate_stream([2, 300], max_tokens=2),
+    ]
+    for call in calls:
+        with pytest.raises(TokenizerError, match=r"no tokenizer .* complete\(\)"):
+            call()
+    with pytest.raises(TokenizerError, match=r"stop .* no tokenizer .* stop_ids"):
+        mute.complete([2, 300], stop="x")
+    for text_call in (mute.complete, mute.generate, mute.count_tokens):
+        with pytest.raises((TokenizerError, UnsupportedModelError), match="tokenizer"):
+            text_call("text")
+    with pytest.raises((TokenizerError, UnsupportedModelError), match="tokenizer"):
+        mute.chat([{"role": "user", "content": "Hi"}])
 
 
 def test_damaged_weights_are_an_error_and_no_text(tmp_path: Path) -> None:

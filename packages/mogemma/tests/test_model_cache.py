@@ -9,6 +9,7 @@ import pytest
 from checkpoints import GEMMA, QUANT_ZOO, copy_folder, copy_gguf
 
 from mogemma import Completion, SyncGemmaModel
+from mogemma.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -125,6 +126,24 @@ def test_scores_and_logits_do_not_depend_on_what_was_asked_before(kind: Kind, wa
         assert np.array_equal(warm.logits(prompt(300)), cold.logits(prompt(300)))
         assert np.array_equal(warm.score(prompt(300)), cold.score(prompt(300)))
         assert_same(answer(warm, prompt(300)), answer(cold, prompt(300)))
+
+
+def test_scores_and_logits_leave_the_conversation_in_the_cache(warm: SyncGemmaModel) -> None:
+    """They take no part in it, and give back the cache that they had."""
+    answer(warm, prompt(300))
+    closed: list[int] = []
+    close = Session.close
+
+    def note_and_close(session: Session) -> None:
+        closed.append(session.position)
+        close(session)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "close", note_and_close)
+        warm.logits(prompt(40, seed=4))
+        warm.score(prompt(40, seed=4))
+    assert closed == [40, 40]
+    assert answer(warm, prompt(300)).usage.cached_tokens == 299
 
 
 def test_prefill_and_decode_give_the_same_logits(warm: SyncGemmaModel) -> None:

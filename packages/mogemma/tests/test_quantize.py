@@ -356,8 +356,10 @@ def test_weights_that_nobody_insists_on_packing_stay_in_the_file_and_give_the_sa
         expected = Session(runner).logits(range(2, 40))
         runner.engine.matrices.finish_packing()
         assert (runner.packed_bytes > 0, runner.is_short_of_memory) == (True, False)
-    monkeypatch.setattr(session, "available_memory", lambda: 1000.0)
-    with SyncGemmaModel(path, arithmetic=arithmetic) as model:
+    with monkeypatch.context() as little:
+        little.setattr(session, "available_memory", lambda: 1000.0)
+        model = SyncGemmaModel(path, arithmetic=arithmetic)
+    with model:
         assert np.array_equal(model.logits(range(2, 40)), expected)
         mapped = model.info
     assert (mapped.packed_bytes, mapped.is_short_of_memory) == (0, True)

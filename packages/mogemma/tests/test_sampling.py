@@ -301,6 +301,30 @@ class TestWanted:
         sampler.read([2048])
         assert sampler.wanted() is None
 
+    @pytest.mark.parametrize(
+        ("options", "known"),
+        [
+            ({}, []),
+            ({"logit_bias": {30: 1.0, 7: -math.inf}}, [7, 30]),
+            ({"frequency_penalty": 0.1}, [40]),
+            ({"presence_penalty": 0.1, "logit_bias": {7: 1.0}}, [7, 40]),
+            ({"repetition_penalty": 1.1, "logit_bias": {7: 1.0}}, [5, 7, 40]),
+        ],
+        ids=str,
+    )
+    def test_only_tokens_that_a_rule_changes_are_wanted_in_any_case(
+        self, options: dict[str, Any], known: list[int]
+    ) -> None:
+        """A bias knows of its own; two of the penalties not of what only the prompt has: or the head is read for a long one."""
+        sampler = make_sampler(100, temperature=0, **options)
+        sampler.read([5, 5])
+        logits = np.zeros(100, np.float32)
+        logits[40] = 9
+        assert sampler.choose(logits) == 40
+        wanted = sampler.wanted()
+        assert wanted is not None
+        assert wanted.also.tolist() == known
+
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_a_known_token_whose_logit_is_not_finite_is_an_error(self, bad: float) -> None:
         sampler = make_sampler(100, logit_bias={3: 1.0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import reference
-from checkpoints import copy_folder
+from checkpoints import copy_folder, copy_gguf
 
 from mogemma._native import Cancel, runnable_levels
 from mogemma.checkpoint import open_checkpoint
@@ -18,6 +19,8 @@ from mogemma.errors import (
     ConfigError,
     ContextFullError,
     ModelClosedError,
+    ModelFormatError,
+    OutOfMemoryError,
     TokenizerError,
     UnsupportedModelError,
 )
@@ -327,6 +330,15 @@ def test_a_full_context_is_an_error_with_both_numbers_and_nothing_is_computed(ti
             session.decode(7)
 
 
+def test_more_tokens_than_the_model_holds_are_not_answered_with_a_larger_context(tiny: Path) -> None:
+    with opened(tiny / "gemma3-text", context=20) as runner:
+        with pytest.raises(
+            ContextFullError, match=r"do not fit: it holds 20\. .* this model holds at most 256"
+        ) as caught:
+            Session(runner).prefill([5] * 257)
+        assert "load the model" not in str(caught.value)
+
+
 @pytest.mark.parametrize("context", [0, -1, CONTEXT + 1])
 def test_a_context_that_the_model_does_not_hold_is_refused(tiny: Path, context: int) -> None:
     with (
@@ -377,6 +389,38 @@ def test_progress_is_told_chunk_by_chunk(tiny: Path, run: Callable[..., Any]) ->
     with opened(tiny / "gemma3-text", max_tokens=10) as runner:
         run(Session(runner), text(25), on_progress=lambda *done: told.append(done))
     assert told == [(10, 25), (20, 25), (25, 25)]
+
+
+@pytest.mark.parametrize("available", [100 * VOCAB * 4, math.inf])
+def test_logits_that_do_not_fit_into_memory_are_refused_before_anything_is_computed(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, available: float
+) -> None:
+    """By what the system says is free, or by its own no, as under a limit of addresses."""
+
+    def refuse(*_: Any) -> None:
+        raise MemoryError
+
+    with opened(tiny / "gemma3-text") as runner:
+        session, ids = Session(runner), text(100)
+        monkeypatch.setattr("mogemma.session.available_memory", lambda: available)
+        with monkeypatch.context() as full:
+            if available == math.inf:
+                full.setattr("mogemma.session.np.empty", refuse)
+            with pytest.raises(OutOfMemoryError, match=r"logits of 100 tokens take 0\.2 MB.*fewer tokens.*score\(\)"):
+                session.logits(ids)
+        assert session.position == 0
+        assert session.logits(text(80)).shape == (80, VOCAB)
+
+
+def test_logits_that_are_not_finite_end_the_call_with_their_chunk(tmp_path: Path, tiny: Path) -> None:
+    """Not with the last of many."""
+    damaged = {"output_norm.weight": np.full(40, np.nan, np.float32)}
+    path = copy_gguf(tiny / "gemma3-text" / "model.gguf", tmp_path / "model.gguf", tensors=damaged)
+    with opened(path, max_tokens=10) as runner:
+        session = Session(runner)
+        with pytest.raises(ModelFormatError, match="not finite"):
+            session.logits(text(45))
+        assert session.position == 10
 
 
 def test_a_closed_session_or_model_is_an_error(tiny: Path) -> None:

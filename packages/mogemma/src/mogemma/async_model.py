@@ -98,7 +98,8 @@ class AsyncGemmaModel(_AsyncModel[SyncGemmaModel]):
         return await asyncio.to_thread(cls, model, **options)
 
     async def generate(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> str:
-        return (await self.complete(prompt, **options)).text
+        cancel = Cancel()
+        return (await self._finish(partial(self._model.text_generation, prompt, cancel=cancel, **options), cancel)).text
 
     async def complete(
         self, prompt: Prompt, *, stop_ids: Collection[int] | None = None, **options: Unpack[SamplingOptions]
@@ -113,7 +114,7 @@ class AsyncGemmaModel(_AsyncModel[SyncGemmaModel]):
 
     def generate_stream(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> AsyncIterator[str]:
         cancel = Cancel()
-        return self._stream(partial(self._model.generation, prompt, cancel=cancel, **options), cancel)
+        return self._stream(partial(self._model.text_generation, prompt, cancel=cancel, **options), cancel)
 
     def chat_stream(self, messages: Messages, **options: Unpack[ChatOptions]) -> AsyncIterator[str]:
         cancel = Cancel()

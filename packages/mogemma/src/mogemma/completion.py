@@ -35,7 +35,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """How likely a token was in the model's own distribution: at temperature 1, before bias and penalties.
+    """How likely a token was in the model's own distribution over its vocabulary: at temperature 1, before bias and penalties.
 
     Attributes:
         text: The token alone; bytes that are no whole character show as U+FFFD.

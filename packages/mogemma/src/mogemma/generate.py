@@ -19,6 +19,7 @@ from .answer_stream import AnswerStream, Piece
 from .completion import Completion, FinishReason, Timings, TokenLogprob, ToolCall, Usage
 from .errors import CancelledError, ConfigError, ContextFullError
 from .sampling import Sampler, log_probabilities
+from .session import or_larger_context
 from .templates.template import PLAIN
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class Session(Protocol):
 
     @property
     def context(self) -> int: ...
+
+    @property
+    def max_context(self) -> int: ...
 
     def prefill(
         self, token_ids: Sequence[int], *, cancel: Cancel | None = None, on_progress: Progress | None = None
@@ -131,8 +135,9 @@ class Generation(Iterator[Step]):
         self._tokenizer = tokenizer
         self._prompt_ids = prompt_ids
         self._n_cached = session.position
-        self._n_most = most_tokens(len(prompt_ids), sampling.max_tokens, session.context)
+        self._n_most = most_tokens(len(prompt_ids), sampling.max_tokens, session.context, session.max_context)
         self._sampling = sampling
+        self._vocab_size = vocab_size
         self._sampler = Sampler(sampling, vocab_size)
         self._stream = AnswerStream(tokenizer, sampling.stop, answer, prompt_ids=prompt_ids, tools=tools)
         self._stop_ids = frozenset(stop_ids)
@@ -213,8 +218,9 @@ class Generation(Iterator[Step]):
 
     def _chosen(self, logits: NDArray[np.float32] | BestLogits) -> tuple[Step, FinishReason | None]:
         """The step that these logits lead to, and why it is the last, if it is."""
-        # Before the sampler changes them.
-        own = None if self._sampling.logprobs is None or isinstance(logits, BestLogits) else logits.copy()
+        own = None
+        if self._sampling.logprobs is not None and not isinstance(logits, BestLogits):
+            own = logits[: self._vocab_size].copy()  # before the sampler changes them
         token_id = self._sampler.choose(logits)
         if token_id in self._stop_ids:
             return _step(self._stream.finish()), "stop"
@@ -256,11 +262,14 @@ def _step(piece: Piece, token_id: int | None = None, logprob: TokenLogprob | Non
     return Step(piece.text, token_id, logprob, piece.reasoning, piece.tool_calls)
 
 
-def most_tokens(n_prompt: int, max_tokens: int | None, context: int) -> int:
+def most_tokens(n_prompt: int, max_tokens: int | None, context: int, max_context: int) -> int:
     """How many tokens may be generated; a prompt and its answer share the context.
 
     A max_tokens that does not fit is an error, not a limit to be lowered in silence: who asks for so many would find out
     only when the answer breaks off.
+
+    Args:
+        max_context: The largest context that the model can be loaded with.
 
     Raises:
         ContextFullError: The prompt, or the prompt and max_tokens together, do not fit the context.
@@ -269,16 +278,17 @@ def most_tokens(n_prompt: int, max_tokens: int | None, context: int) -> int:
     if n_prompt == 0:
         raise ConfigError("The prompt has no tokens; give at least one, such as BOS.")
     n_free = context - n_prompt
-    if n_free < 0 or (n_free == 0 and max_tokens is None):
+    if n_free < 0 or (n_free == 0 and max_tokens != 0):
         room = "" if n_free < 0 else ", which leaves no room for an answer"
+        n_wanted = n_prompt + (1 if max_tokens is None else max_tokens)
         raise ContextFullError(
             f"The prompt has {n_prompt} tokens, the context holds {context}{room}. "
-            f"Shorten the prompt, or load the model with a context of more than {n_prompt}."
+            f"Shorten the prompt{or_larger_context(n_wanted, max_context, 'or more')}."
         )
     if max_tokens is not None and max_tokens > n_free:
         raise ContextFullError(
             f"The prompt has {n_prompt} tokens, and with max_tokens={max_tokens} that makes {n_prompt + max_tokens}; "
-            f"the context holds {context}. Ask for at most {n_free}, leave max_tokens out to use what room there is, "
-            f"shorten the prompt, or load the model with context={n_prompt + max_tokens}."
+            f"the context holds {context}. Ask for at most {n_free}, or leave max_tokens out to use what room there is, "
+            f"or shorten the prompt{or_larger_context(n_prompt + max_tokens, max_context)}."
         )
     return n_free if max_tokens is None else max_tokens

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -11,13 +13,15 @@ import numpy as np
 from .chat import ChatFormat, divide_options, end_of, events_of, read_choice
 from .checkpoint import Checkpoint, open_checkpoint
 from .config import GenerationConfig, SamplingConfig, file_sampling, read_config, resolve_sampling
-from .errors import ContextFullError, TokenizerError
+from .errors import ContextFullError, TokenizerError, UnsupportedModelError
 from .generate import Generation, most_tokens
 from .hub.known import GENERATOR
 from .hub.locate import locate
 from .loaded_model import LoadedModel, Progress, Prompt
-from .session import Runner, Session
+from .options import token_set
+from .session import Runner, Session, or_larger_context
 from .templates.template import PLAIN
+from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import os
@@ -76,19 +80,20 @@ class SyncGemmaModel(LoadedModel):
                 )
             )
             self._idle = [Session(runner)]
-            self._in_file = _file_sampling(checkpoint, runner.spec.vocab_size)
+            self._listed_sampling = _file_sampling(checkpoint, runner.spec.vocab_size)
             self._listed_stop_ids = _listed_stop_ids(checkpoint)
             super().__init__(checkpoint, runner)
             self._chat_format = ChatFormat(runner.spec.family, template_choice, checkpoint, self._tokenizer)
             opened.pop_all()  # all is well: they stay open until close()
 
     def generate(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> str:
-        """Continue a text; errors as in `complete`."""
-        return self.complete(prompt, **options).text
+        """Continue a text; errors as in `complete`, and TokenizerError for token ids where no tokenizer can write text."""
+        with self.text_generation(prompt, **options) as generation:
+            return generation.finish().text
 
     def generate_stream(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> Iterator[str]:
         """The same, piece by piece; joined they are the text. Leaving the iterator ends the work."""
-        return _read_out(self.generation(prompt, **options), _texts)
+        return _read_out(self.text_generation(prompt, **options), _texts)
 
     def complete(
         self,
@@ -101,15 +106,16 @@ class SyncGemmaModel(LoadedModel):
         """Continue a text, and tell how it went.
 
         Args:
-            prompt: A text, before which BOS is put; or token ids.
+            prompt: A text, before which BOS is put; or token ids, which is all that a model without a tokenizer takes and
+                gives: the text is then empty.
             stop_ids: Tokens that end the text; default: the model's own. None at all: generate until max_tokens.
             on_progress: Called during prefill with the prompt's tokens that are done and those in all.
             options: Fields of SamplingConfig; unset ones come from the config, then the file, then Gemma's defaults.
 
         Raises:
             ContextFullError: The prompt, or the prompt and max_tokens together, do not fit the context.
-            ConfigError: An option is unknown or out of range.
-            TokenizerError: The text is no valid Unicode, or the model has no tokenizer.
+            ConfigError: An option is unknown or out of range, or `stop_ids` has what is no token.
+            TokenizerError: The text is no valid Unicode, or the model has no tokenizer for it.
         """
         with self.generation(prompt, stop_ids=stop_ids, on_progress=on_progress, **options) as generation:
             return generation.finish()
@@ -158,6 +164,18 @@ class SyncGemmaModel(LoadedModel):
         with self._generation(self._ids(prompt), sampling, stop_ids, on_progress, cancel) as generation:
             yield generation
 
+    def text_generation(
+        self, prompt: Prompt, *, cancel: Cancel | None = None, **options: Unpack[SamplingOptions]
+    ) -> AbstractContextManager[Generation]:
+        """The same where the text is all that is wanted: an error, rather than an empty one, where there is no tokenizer."""
+        self.check_open()
+        if self._speller is not self._tokenizer and not isinstance(prompt, str):
+            raise TokenizerError(
+                "This model has no tokenizer to write text with, and text is all that is asked for here; the token ids "
+                "are in what complete() gives."
+            )
+        return self.generation(prompt, cancel=cancel, **options)
+
     @contextmanager
     def chat_generation(
         self,
@@ -189,15 +207,21 @@ class SyncGemmaModel(LoadedModel):
     ) -> Iterator[Generation]:
         if not ids:
             raise TokenizerError("The prompt is empty and this model puts no BOS before it. Give it some text.")
-        most_tokens(len(ids), sampling.max_tokens, self._runner.context)  # before a session forgets what it holds
+        if sampling.stop and self._speller is not self._tokenizer:
+            raise TokenizerError(
+                "stop looks for text, which this model has no tokenizer to write. Use stop_ids instead."
+            )
+        ends = self.stop_ids if stop_ids is None else token_set(self._vocab_size)("stop_ids", stop_ids)
+        # Before a session forgets what it holds.
+        most_tokens(len(ids), sampling.max_tokens, self._runner.context, self._runner.spec.context)
         with self._session(ids) as session:
             generation = Generation(
                 session,
-                self._tokenizer,
+                self._speller,
                 ids,
                 sampling,
-                stop_ids=self.stop_ids if stop_ids is None else stop_ids,
-                vocab_size=min(self._runner.spec.vocab_size, self._tokenizer.vocab_size),
+                stop_ids=ends,
+                vocab_size=self._vocab_size,
                 answer=answer,
                 tools=tools,
                 cancel=cancel,
@@ -208,16 +232,50 @@ class SyncGemmaModel(LoadedModel):
             finally:
                 generation.close()
 
+    @cached_property
+    def _speller(self) -> Tokenizer:
+        """The tokenizer; or, where none can be used, one without texts: token ids still go in and come out."""
+        try:
+            _ = self._tokenizer.vocab_size
+        except (TokenizerError, UnsupportedModelError):
+            return Tokenizer.without_texts(self._runner.spec.vocab_size)
+        return self._tokenizer
+
+    @cached_property
+    def _vocab_size(self) -> int:
+        """Tokens that can be chosen: a head may have rows that are none, and a tokenizer pieces without a row."""
+        return min(self._runner.spec.vocab_size, self._speller.vocab_size)
+
+    @cached_property
+    def _in_file(self) -> SamplingConfig:
+        """The file's own defaults. What it forbids beyond the vocabulary is never chosen anyway."""
+        listed = self._listed_sampling
+        if not listed.logit_bias:
+            return listed
+        bias = {token_id: value for token_id, value in listed.logit_bias.items() if token_id < self._vocab_size}
+        return replace(listed, logit_bias=bias)
+
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end a text: end of sequence, what the model's files list, and what ends a turn or calls for tools."""
-        ids = {self.tokenizer.eos_id, *self._chat_format.stop_ids, *self._listed_stop_ids}
+        """Tokens that end a text: end of sequence, what the model's files list, and what ends a turn or calls for tools.
+
+        Without a tokenizer, which knows the names of others, those that are listed.
+        """
+        self.check_open()
+        ids = {*self._listed_stop_ids}
+        if self._speller is self._tokenizer:
+            ids |= {self._tokenizer.eos_id, *self._chat_format.stop_ids}
         return frozenset(token_id for token_id in ids if token_id is not None)
 
     def logits(self, token_ids: Sequence[int], *, cancel: Cancel | None = None) -> NDArray[np.float32]:
-        """Logits of every token, float32 [n_tokens, vocab_size]: 1 MB a token for Gemma 3. Needs no tokenizer."""
+        """Logits of every token, float32 [n_tokens, vocab_size]: 1 MB a token for Gemma 3. Needs no tokenizer.
+
+        Raises:
+            ContextFullError: There are more tokens than the context holds; nothing was computed.
+            OutOfMemoryError: Their logits do not fit into the available memory; nothing was computed.
+        """
         ids = self._ids(token_ids)
-        with self._session(()) as session:
+        with closing(Session(self._runner)) as session:  # its own: the idle one may hold a conversation
             return session.logits(ids, cancel=cancel)
 
     def score(self, text: Prompt, *, cancel: Cancel | None = None) -> NDArray[np.float32]:
@@ -231,11 +289,11 @@ class SyncGemmaModel(LoadedModel):
         ids = self._ids(text)
         if len(ids) > self._runner.context:
             raise ContextFullError(
-                f"The text has {len(ids)} tokens, the context holds {self._runner.context}. Score it in parts, or load "
-                f"the model with context={len(ids)}."
+                f"The text has {len(ids)} tokens, the context holds {self._runner.context}. Score it in parts"
+                f"{or_larger_context(len(ids), self._runner.spec.context)}."
             )
         scores = np.empty(max(len(ids) - 1, 0), np.float32)
-        with self._session(()) as session:
+        with closing(Session(self._runner)) as session:  # as above
             for first in range(0, len(scores), _SCORE_CHUNK):
                 part = ids[first : first + _SCORE_CHUNK]
                 following = ids[first + 1 : first + 1 + len(part)]
@@ -308,12 +366,14 @@ def _generation_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _listed_stop_ids(checkpoint: Checkpoint) -> list[int]:
-    """What a GGUF file or generation_config.json lists as ends of a text, besides the tokenizer's end of sequence."""
+def _listed_stop_ids(checkpoint: Checkpoint) -> list[int | None]:
+    """What a GGUF file, generation_config.json or, where that says nothing, config.json lists as ends of a text."""
     if checkpoint.kind == "gguf":
-        listed = [checkpoint.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eot", "eom")]
+        listed = [checkpoint.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
     else:
-        ids = _generation_config(checkpoint).get("eos_token_id", [])
+        ids = _generation_config(checkpoint).get("eos_token_id")
+        if ids is None and isinstance(config := checkpoint.read_json("config.json"), dict):
+            ids = config.get("eos_token_id")
         listed = ids if isinstance(ids, list) else [ids]
     return [token_id for token_id in listed if isinstance(token_id, int)]
 

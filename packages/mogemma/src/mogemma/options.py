@@ -185,6 +185,22 @@ def texts(name: str, value: object) -> tuple[str, ...]:
     return kept
 
 
+def token_set(n_tokens: int) -> Check:
+    """Ids of tokens, of which there are so many; kept as a set."""
+    wanted = f"a list of token ids, whole numbers from 0 to {n_tokens - 1}"
+
+    def check(name: str, value: object) -> frozenset[int]:
+        if not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping)):
+            refuse(name, value, wanted)
+        kept = list(value)
+        ids = [_as_int(one) for one in kept]
+        if not all(one is not None and 0 <= one < n_tokens for one in ids):
+            refuse(name, kept, wanted)
+        return frozenset(one for one in ids if one is not None)
+
+    return check
+
+
 def token_biases(name: str, value: object) -> dict[int, float]:
     """Token ids to what is added to their logits; whether the model has such tokens is checked where they are used."""
     if not isinstance(value, Mapping):

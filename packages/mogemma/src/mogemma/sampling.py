@@ -85,6 +85,10 @@ class History:
 class LogitRule(Protocol):
     """Changes logits in place, and only those of tokens that it knows of: never a pass over the vocabulary."""
 
+    def known(self, history: History) -> NDArray[np.int64]:
+        """Distinct ids."""
+        ...
+
     def apply(self, logits: NDArray[np.float32], history: History) -> None: ...
 
 
@@ -95,6 +99,9 @@ class LogitBias:
     ids: NDArray[np.int64]
     biases: NDArray[np.float32]
 
+    def known(self, history: History) -> NDArray[np.int64]:  # noqa: ARG002  the protocol's signature
+        return self.ids
+
     def apply(self, logits: NDArray[np.float32], history: History) -> None:  # noqa: ARG002  the protocol's signature
         logits[self.ids] += self.biases
 
@@ -104,6 +111,9 @@ class RepetitionPenalty:
     """Makes every token of prompt and text less likely, however often it came (Keskar et al. 2019, arXiv:1909.05858)."""
 
     penalty: float
+
+    def known(self, history: History) -> NDArray[np.int64]:
+        return history.ids
 
     def apply(self, logits: NDArray[np.float32], history: History) -> None:
         seen = logits[history.ids]
@@ -117,8 +127,11 @@ class OccurrencePenalty:
     frequency: float
     presence: float
 
+    def known(self, history: History) -> NDArray[np.int64]:
+        return history.ids[history.counts > 0]
+
     def apply(self, logits: NDArray[np.float32], history: History) -> None:
-        logits[history.ids] -= self.frequency * history.counts + self.presence * (history.counts > 0)
+        logits[self.known(history)] -= self.frequency * history.counts[history.counts > 0] + self.presence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,12 +280,13 @@ class Sampler:
         self._vocab_size = vocab_size
         self._random = Random(sampling.seed)  # noqa: S311  reproducible on every platform is what is wanted
         self._rules = _rules(sampling, vocab_size)
+        self._uses_history = not all(isinstance(rule, LogitBias) for rule in self._rules)
         self._method = _method(sampling)
         self._history = History()
 
     def read(self, prompt_ids: Iterable[int]) -> None:
         """Take note of the prompt, which `repetition_penalty` counts too."""
-        if self._rules:
+        if self._uses_history:
             self._history.read(token_id for token_id in prompt_ids if token_id < self._vocab_size)
 
     def wanted(self) -> Wanted | None:
@@ -299,7 +313,7 @@ class Sampler:
             for rule in self._rules:
                 rule.apply(logits, self._history)
             token_id = self._method.choose(logits, self._random)
-        if self._rules:
+        if self._uses_history:
             self._history.add(token_id)
         return token_id
 
@@ -307,8 +321,7 @@ class Sampler:
         """The tokens that rules may change, in order."""
         if not self._rules:
             return _NO_IDS
-        ids = [self._history.ids, *(rule.ids for rule in self._rules if isinstance(rule, LogitBias))]
-        return np.unique(np.concatenate(ids)).astype(np.int32)
+        return np.unique(np.concatenate([rule.known(self._history) for rule in self._rules])).astype(np.int32)
 
     def _ruled(self, best: BestLogits) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The k greatest once rules have changed those that they know of."""
@@ -353,7 +366,8 @@ def _method(sampling: Sampling) -> Method:
 def log_probabilities(logits: NDArray[np.float32], token_id: int, n_best: int) -> tuple[float, list[tuple[int, float]]]:
     """The model's own log-probability of a token, and the `n_best` likeliest tokens with theirs, likeliest first.
 
-    Of all tokens at temperature 1, before bias and penalties: `logits` are as the model gave them.
+    Of all tokens at temperature 1, before bias and penalties: `logits` are as the model gave them, without rows that are no
+    tokens.
     """
     ids, values = greatest(logits, min(max(n_best, 1), len(logits)))
     best = values[0]

@@ -40,6 +40,9 @@ _MOST_OF_MEMORY = 0.6
 _MOST_FOR_CACHE = 0.5
 """Part of the available memory that the cache of a default context may take when it is full."""
 
+_MOST_FOR_LOGITS = 0.9
+"""Part of the available memory that the logits of a text may take."""
+
 _LEAST_CONTEXT = 512
 """A default context is not made smaller than this, however little memory there is."""
 
@@ -260,6 +263,11 @@ class Session:
         """Positions that the cache has room for."""
         return self._runner.context
 
+    @property
+    def max_context(self) -> int:
+        """The largest context that the model can be loaded with."""
+        return self._runner.spec.context
+
     def prefill(
         self,
         token_ids: Sequence[int],
@@ -329,17 +337,23 @@ class Session:
         cancel: Cancel | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
-        """Append tokens; logits of every one of them, float32 [n_tokens, vocab_size], the caller's own."""
+        """Append tokens; logits of every one of them, float32 [n_tokens, vocab_size], the caller's own.
+
+        Raises:
+            ContextFullError: They do not fit; nothing was computed.
+            OutOfMemoryError: Their logits do not; nothing was computed.
+            ModelFormatError: A logit is not finite.
+        """
         ids = self._fitting(token_ids)
-        logits = np.empty((len(ids), self._runner.spec.vocab_size), np.float32)
+        logits = _room_for_logits(len(ids), self._runner.spec.vocab_size)
         chunk = min(self._runner.engine.max_tokens, self._runner.engine.max_outputs)
         for first in range(0, len(ids), chunk):
-            part = ids[first : first + chunk]
-            self._append(part, len(part), logits[first : first + len(part)], cancel)
+            part, rows = ids[first : first + chunk], logits[first : first + chunk]
+            self._append(part, len(part), rows, cancel)
+            if not np.isfinite(rows).all():
+                raise ModelFormatError("The model computed logits that are not finite: its weights are damaged.")
             if on_progress is not None:
                 on_progress(first + len(part), len(ids))
-        if not np.isfinite(logits).all():
-            raise ModelFormatError("The model computed logits that are not finite: its weights are damaged.")
         return logits
 
     def reuse(self, token_ids: Sequence[int]) -> int:
@@ -381,8 +395,7 @@ class Session:
         if self.position + len(ids) > self.context:
             raise ContextFullError(
                 f"{self.position} tokens are in the context and {len(ids)} more do not fit: it holds {self.context}. "
-                f"Shorten the prompt, or load the model with context={self.position + len(ids)} or more "
-                f"(this model's limit is {self._runner.spec.context})."
+                f"Shorten the prompt{or_larger_context(self.position + len(ids), self.max_context, 'or more')}."
             )
         return ids
 
@@ -402,3 +415,24 @@ class Session:
         self._is_open = False
         self._rings.close()
         self._cache.close()
+
+
+def _room_for_logits(n_tokens: int, vocab_size: int) -> NDArray[np.float32]:
+    """An array [n_tokens, vocab_size], if the memory for it is there: the system gives it, and may kill who fills it."""
+    n_bytes = n_tokens * vocab_size * 4
+    try:
+        if n_bytes <= _MOST_FOR_LOGITS * available_memory():
+            return np.empty((n_tokens, vocab_size), np.float32)
+    except MemoryError:
+        pass
+    raise OutOfMemoryError(
+        f"The logits of {n_tokens} tokens take {n_bytes / 2**20:,.1f} MB, {vocab_size * 4:,} bytes for each, and so much memory "
+        "is not free. Ask for those of fewer tokens, or use score(), which keeps one number of each."
+    )
+
+
+def or_larger_context(n_tokens: int, max_context: int, more: str = "") -> str:
+    """The end of an advice on what does not fit: a context for so many tokens, if the model can be loaded with that."""
+    if n_tokens > max_context:
+        return f": this model holds at most {max_context} tokens, however it is loaded"
+    return f", or load the model with context={n_tokens}{' ' * bool(more)}{more}"

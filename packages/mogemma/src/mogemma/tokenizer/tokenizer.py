@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import TokenizerError
 from .bpe import SPACE, BytePairEncoder
 from .literals import longest_of
+from .pieces import Pieces
 from .vocabulary import PieceType, Vocabulary, byte_value
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ class Tokenizer:
         from .folder import read_folder_vocabulary  # noqa: PLC0415  as above
 
         return cls(lambda: read_folder_vocabulary(Path(path), add_eos=add_eos))
+
+    @classmethod
+    def without_texts(cls, n_tokens: int) -> Tokenizer:
+        """So many tokens of which none adds anything to a text: for a model that token ids go into and come out of."""
+        nowhere = np.zeros(n_tokens, np.int64)
+        scores, types = np.zeros(n_tokens, np.float32), np.full(n_tokens, PieceType.CONTROL, np.int32)
+        return cls(Vocabulary(Pieces(b"", nowhere, nowhere), scores, types, add_bos=False))
 
     def of_model(self, n_tokens: int, model: object) -> Tokenizer:
         """The same for a model of so many tokens: its first use is a TokenizerError if it is made for another."""
