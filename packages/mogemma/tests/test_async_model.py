@@ -107,7 +107,7 @@ def test_coroutines_at_the_same_time_get_what_they_get_alone(sync: SyncGemmaMode
 @asynccontextmanager
 async def heartbeat() -> AsyncIterator[list[float]]:
     """A task that wants to run each millisecond; the times when it did."""
-    beats: list[float] = []
+    beats = [time.perf_counter()]
 
     async def beat() -> None:
         while True:
@@ -122,50 +122,71 @@ async def heartbeat() -> AsyncIterator[list[float]]:
         task.cancel()
 
 
-def assert_never_stalled(beats: list[float]) -> None:
-    """A call that blocks the loop shows as one long gap; kernels that hold the GIL would let few beats through.
+def stall(beats: list[float]) -> str:
+    """What is wrong with the beats, if anything is.
 
-    Both are measured against the work, which is as slow as the loop where others use the machine too.
+    A call that blocks the loop shows as one long gap; kernels that hold the GIL would let few beats through. Both are measured
+    against the work, which is as slow as the loop where others use the machine too.
     """
     gaps = np.diff(beats)
     assert gaps.sum() > 0.2
-    assert gaps.max() < 0.05 + gaps.sum() / 4
-    assert gaps.mean() < 0.02
+    if gaps.max() < 0.05 + gaps.sum() / 4 and gaps.mean() < 0.02:
+        return ""
+    return (
+        f"of {gaps.sum():.3f} s the loop stood still for {gaps.max():.3f} s at a time, {gaps.mean():.3f} s on average"
+    )
+
+
+async def assert_never_stalls(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """What blocks the loop does so each time; a machine that takes the processor away for a while does it now and then."""
+    found = []
+    for _ in range(3):
+        async with heartbeat() as beats:
+            await work()
+        found.append(stall(beats))
+        if not found[-1]:
+            return
+    raise AssertionError(found)
+
+
+def test_what_blocks_the_event_loop_is_found() -> None:
+    async def work() -> None:
+        time.sleep(0.3)  # noqa: ASYNC251  this is what is to be found
+
+    async def main() -> None:
+        with pytest.raises(AssertionError, match="the loop stood still for 0"):
+            await assert_never_stalls(work)
+
+    asyncio.run(main())
 
 
 def test_the_event_loop_never_stalls_during_prefill_and_decode(endless_path: Path) -> None:
     async def work(model: AsyncGemmaModel) -> None:
-        async with heartbeat() as beats:
-            await model.complete([2, *range(20, 500)] * 25, max_tokens=1)
-            await model.complete(PROMPT, max_tokens=500, stop_ids=())
-            async for _ in model.generate_stream(PROMPT, max_tokens=200):
-                pass
-        assert_never_stalled(beats)
+        await model.complete([2, *range(20, 500)] * 25, max_tokens=1)
+        await model.complete(PROMPT, max_tokens=500, stop_ids=())
+        async for _ in model.generate_stream(PROMPT, max_tokens=200):
+            pass
 
-    run(work, endless_path)
+    run(lambda model: assert_never_stalls(lambda: work(model)), endless_path)
 
 
 def test_the_event_loop_never_stalls_on_a_real_model(gemma_270m_path: Path) -> None:
     """Not while it is loaded, while the vocabulary of 262144 pieces is read, or during a prefill of seconds."""
 
-    async def main() -> None:
-        async with heartbeat() as beats:
-            model = await AsyncGemmaModel.load(gemma_270m_path, context=2048)
-            async with model:
-                await model.count_tokens(PROMPT)
-                await model.complete([2, *range(1000, 2500)], max_tokens=4)
-        assert_never_stalled(beats)
+    async def work() -> None:
+        async with await AsyncGemmaModel.load(gemma_270m_path, context=2048) as model:
+            await model.count_tokens(PROMPT)
+            await model.complete([2, *range(1000, 2500)], max_tokens=4)
 
-    asyncio.run(main())
+    asyncio.run(assert_never_stalls(work))
 
 
 def test_the_event_loop_never_stalls_while_texts_are_embedded(embeddinggemma_path: Path) -> None:
-    async def main() -> None:
-        async with heartbeat() as beats, await AsyncEmbeddingModel.load(embeddinggemma_path) as model:
+    async def work() -> None:
+        async with await AsyncEmbeddingModel.load(embeddinggemma_path) as model:
             await model.embed(["some words of a text"] * 20)
-        assert_never_stalled(beats)
 
-    asyncio.run(main())
+    asyncio.run(assert_never_stalls(work))
 
 
 async def cancel_in_a_moment(task: asyncio.Task[Any]) -> None:
