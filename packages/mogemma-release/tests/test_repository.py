@@ -49,5 +49,7 @@ def test_make_says_the_same_time(repository: Repository, monkeypatch: pytest.Mon
     shutil.copyfile(ROOT / "Makefile", root / "Makefile")
     at(root, 1_800_000_000, monkeypatch, "new.py")
     at(root, 1_800_000_100, monkeypatch, *RECORDS)
-    told = subprocess.run(["make", "--silent", "epoch"], cwd=root, capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        ["make", "--silent", "--no-print-directory", "epoch"], cwd=root, capture_output=True, text=True, check=True
+    )
     assert told.stdout == f"{repository.source_date_epoch}\n" == "1800000000\n"
