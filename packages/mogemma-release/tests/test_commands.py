@@ -107,6 +107,16 @@ def test_notes_of_a_coming_version_are_made_of_fragments(repository: Repository)
     assert release(repository, "notes")[1] == "# mogemma 0.2.0.dev0\n\n### Added\n\n- It is faster.\n"
 
 
+def test_notes_need_no_installed_library(repository: Repository) -> None:
+    """publish.yml installs the companion alone."""
+    set_version(repository.root, "0.2.0.dev0")
+    settings = repository.root / "pyproject.toml"
+    settings.write_text(settings.read_text().replace('package = "mogemma"', 'package = "not-installed-here"'))
+    write(repository.root / "changes" / "+faster.feature.md", "It is faster.\n")
+    status, text, _ = release(repository, "notes")
+    assert (status, "- It is faster." in text) == (0, True)
+
+
 def test_a_version_of_which_nothing_is_said_has_no_notes(repository: Repository) -> None:
     set_version(repository.root, "0.2.0.dev0")
     status, _, told = release(repository, "notes")
